@@ -1,0 +1,67 @@
+//! `GET /v1/status`: what netboot shows people and monitoring.
+
+use crate::{event::StepStatus, step::Step};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// The store at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// The store's name.
+    pub store: String,
+    /// netboot's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub now: OffsetDateTime,
+    /// Whether the region answered the last call.
+    pub region_reachable: bool,
+    /// Events that the region has not taken yet.
+    pub events_waiting: usize,
+    /// DHCP servers that were heard on the LAN.
+    #[serde(default)]
+    pub dhcp_servers: Vec<String>,
+    /// Machines that asked for something, the most recent first.
+    pub machines: Vec<MachineStatus>,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// MAC address, lower case with colons.
+    pub mac: String,
+    /// The inventory entry, where one matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Bytes of boot files served to this machine by TFTP and HTTP.
+    pub boot_bytes: u64,
+    /// Bytes below `/repo/` served to this machine.
+    pub install_bytes: u64,
+    /// True when its install permit is used up: the firmware gets no answer and goes to the disk.
+    pub installed: bool,
+    /// The steps of the attempt under way or last ended, in order.
+    pub steps: Vec<StepLine>,
+}
+
+/// How one step stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepLine {
+    /// Which.
+    pub step: Step,
+    /// How it stands.
+    pub status: StepStatus,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    /// When it last moved.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated: OffsetDateTime,
+    /// 0.0 to 1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// The latest sentence.
+    pub message: String,
+    /// The code, when it failed or waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}

@@ -1,0 +1,60 @@
+//! What a region tells a store: `GET /v1/store/assignments` from netboot to the registrar, and the credential
+//! that lets netboot ask.
+
+use crate::assignment::ImageRef;
+use serde::{Deserialize, Serialize};
+
+/// Everything that netboot decides from, in one document; netboot keeps a durable copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreAssignments {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// The store's name.
+    pub store: String,
+    /// Grows with every change: the long poll's cursor (`?after=GENERATION`).
+    pub generation: u64,
+    /// The store's machines.
+    pub machines: Vec<StoreMachine>,
+}
+
+/// One machine of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMachine {
+    /// The inventory entry's name, which the machine gets.
+    pub name: String,
+    /// Which machine on the LAN this is.
+    pub selector: MachineSelector,
+    /// What it gets.
+    pub image: ImageRef,
+    /// Grows when IT orders a reinstall or re-opens the entry: a ledger line of an older one does not count.
+    pub epoch: u64,
+}
+
+/// How a machine on the LAN is matched to an inventory entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineSelector {
+    /// The machine with this MAC address, lower case with colons.
+    Mac(String),
+    /// Any machine that no other entry names: a spare off the shelf. One machine per entry.
+    Any,
+}
+
+/// What netboot proves itself with at the registrar and signs vouchers with. A file of mode 0600.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreCredential {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// The store's name.
+    pub store: String,
+    /// P-256 private key, PKCS #8, PEM.
+    pub key: String,
+    /// Client certificate, issued by the registrar's CA, PEM.
+    pub certificate: String,
+    /// The registrar's CA certificates, PEM.
+    pub registrar_ca: String,
+    /// The name in the registrar's certificate.
+    pub server_name: String,
+    /// `ADDRESS:PORT` of the region's registrars, in order of preference.
+    pub registrars: Vec<String>,
+}

@@ -1,0 +1,309 @@
+//! Every document against its golden file: what was written once can be read for ever. A change of a golden file
+//! is a change of the interface, and shows in review.
+
+use contracts::{
+    VERSION, Versioned,
+    assignment::{Action, Assignment, BootMode, ImageRef, MachineReport, RegistrarEndpoint, TimeReply},
+    enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial, NodeFile},
+    event::{Event, StepEvent, StepStatus},
+    facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
+    machine::{JoinConfig, MachineConfig},
+    manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
+    status::{MachineStatus, StepLine, StoreStatus},
+    step::Step,
+    store::{MachineSelector, StoreAssignments, StoreCredential, StoreMachine},
+    voucher::{Voucher, VoucherRequest, VoucherStatement},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{fmt::Debug, fs, path::PathBuf};
+use time::{OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+const NOW: OffsetDateTime = datetime!(2026-11-21 02:00:00 UTC);
+const ATTEMPT: Uuid = Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef);
+
+/// Holds `value` against its golden file (written with `UPDATE_GOLDEN=1`), reads the file back, and reads it once
+/// more with a field that does not exist yet.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.json"));
+    let written = format!("{}\n", serde_json::to_string_pretty(value).unwrap());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &written).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(kept, written, "{name} is written differently than before");
+    assert_eq!(&serde_json::from_str::<T>(&kept).unwrap(), value, "{name} does not come back");
+
+    let mut future: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    future.as_object_mut().unwrap().insert("a_future_field".into(), serde_json::json!({"deep": [1]}));
+    assert_eq!(&serde_json::from_value::<T>(future).unwrap(), value, "{name} does not tolerate a future field");
+}
+
+fn facts() -> MachineFacts {
+    let disk = |kernel_name: &str, content| Disk {
+        kernel_name: kernel_name.into(),
+        bytes: 64_000_000_000,
+        sector_bytes: 512,
+        path: "pci-0000:00:04.0".into(),
+        wwn: Some("naa.5000c500a1b2c3d4".into()),
+        serial: Some("SHELF0001".into()),
+        model: None,
+        removable: false,
+        read_only: false,
+        content,
+    };
+    MachineFacts {
+        version: VERSION,
+        firmware: Firmware::Uefi,
+        secure_boot: Some(false),
+        smbios: Smbios {
+            manufacturer: "QEMU".into(),
+            product: "Standard PC".into(),
+            serial: String::new(),
+            uuid: "00112233-4455-6677-8899-aabbccddeeff".into(),
+        },
+        cpus: 2,
+        memory_bytes: 1 << 30,
+        disks: vec![
+            disk("vda", DiskContent::Blank),
+            disk("vdb", DiskContent::Foreign { what: "a ntfs file system".into() }),
+            disk("vdc", DiskContent::HalfInstall),
+            disk(
+                "vdd",
+                DiskContent::Installed {
+                    root_hashes: vec!["ab".repeat(32)],
+                    owner: Some(contracts::facts::Owner {
+                        store: "store-0042".into(),
+                        machine: "52:54:00:12:34:56".into(),
+                    }),
+                },
+            ),
+        ],
+        nics: vec![Nic {
+            kernel_name: "eth0".into(),
+            mac: "52:54:00:12:34:56".into(),
+            driver: "virtio_net".into(),
+            carrier: true,
+        }],
+    }
+}
+
+fn image() -> ImageRef {
+    ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None }
+}
+
+#[test]
+fn machine_facts() {
+    golden("machine-facts", &facts());
+}
+
+#[test]
+fn assignment_documents() {
+    golden(
+        "machine-report",
+        &MachineReport {
+            version: VERSION,
+            attempt: ATTEMPT,
+            boot_mode: BootMode::Installer,
+            mac: "52:54:00:12:34:56".into(),
+            boot_id: "9f1c".into(),
+            facts: facts(),
+        },
+    );
+    golden(
+        "assignment",
+        &Assignment {
+            version: VERSION,
+            action: Action::Install,
+            reason: "this store needs a k8s-worker".into(),
+            store: Some("store-0042".into()),
+            image: Some(image()),
+            registrars: vec![RegistrarEndpoint {
+                relay: "10.77.0.2:7443".into(),
+                server_name: "registrar.region.example".into(),
+            }],
+            fleet: vec![],
+        },
+    );
+    golden("time", &TimeReply { utc: NOW, source: "system-clock".into() });
+}
+
+#[test]
+fn image_documents() {
+    golden(
+        "image-manifest",
+        &ImageManifest {
+            version: VERSION,
+            template: "k8s-worker".into(),
+            image_version: "2026.11.1".into(),
+            architecture: "x86_64".into(),
+            root: Root { data_bytes: 4096, hash_bytes: 8192, root_hash: "ab".repeat(32) },
+            archive: Archive {
+                path: "archives/cd.bita".into(),
+                header_bytes: 1000,
+                header_sha256: "cd".repeat(32),
+                bytes: 100_000,
+            },
+            uki: "images/k8s-worker/2026.11.1/uki.efi".into(),
+            boot_loader: "boot/x86_64/systemd-bootx64.efi".into(),
+            registrar_ca: "region/registrar-ca.pem".into(),
+            bios: Some(Bios {
+                network_loader: "boot/bios/undionly.kpxe".into(),
+                boot_sector: "boot/bios/boot.img".into(),
+                core: "boot/bios/core.img".into(),
+            }),
+        },
+    );
+    golden("channel", &Channel { version: VERSION, image_version: "2026.11.1".into() });
+    let roles = RoleVersions { targets: 1, snapshot: 2, timestamp: 3 };
+    golden("trust-floor", &TrustFloor { version: VERSION, built_at: NOW, roles });
+    golden(
+        "machine-configuration",
+        &MachineConfig {
+            version: VERSION,
+            template: "k8s-worker".into(),
+            image_version: "2026.11.1".into(),
+            persist: vec!["/var".into()],
+            join: JoinConfig::Kubernetes {
+                kubeconfig: "/etc/kubernetes/kubelet.conf".into(),
+                pki_dir: "/var/lib/kubelet/pki".into(),
+                ca_file: "/etc/kubernetes/pki/ca.crt".into(),
+                unit: "kubelet.service".into(),
+                health_url: "http://127.0.0.1:10248/healthz".into(),
+            },
+        },
+    );
+}
+
+#[test]
+fn enrollment_documents() {
+    let voucher = Voucher { statement: "{}".into(), signature: "AAAA".into() };
+    golden("voucher", &voucher);
+    golden("voucher-request", &VoucherRequest { fingerprint: "ef".repeat(32) });
+    golden(
+        "voucher-statement",
+        &VoucherStatement {
+            version: VERSION,
+            store: "S0042".into(),
+            fingerprint: "ef".repeat(32),
+            mac: "52:54:00:12:34:56".into(),
+            time: NOW,
+        },
+    );
+    golden(
+        "enrollment-request",
+        &EnrollmentRequest {
+            version: VERSION,
+            attempt: ATTEMPT,
+            nonce: "00".repeat(16),
+            template: "k8s-worker".into(),
+            image_version: "2026.11.1".into(),
+            boot_id: "9f1c".into(),
+            facts: facts(),
+            vouchers: vec![voucher],
+            csrs: vec![Csr { purpose: "kubelet-client".into(), pem: "-----BEGIN".into() }],
+        },
+    );
+    let answer = |state| Enrollment { version: VERSION, id: ATTEMPT, state };
+    golden(
+        "enrollment-pending",
+        &answer(EnrollmentState::Pending { claim_code: Some("K7-42".into()), reason: "support decides".into() }),
+    );
+    golden(
+        "enrollment-refused",
+        &answer(EnrollmentState::Refused { code: "key-pinned".into(), reason: "another key is known".into() }),
+    );
+    golden(
+        "enrollment-admitted",
+        &answer(EnrollmentState::Admitted(Admission {
+            name: "s0042-worker-1".into(),
+            files: vec![NodeFile { path: "/etc/motd".into(), mode: "0644".into(), content: "hello\n".into() }],
+            join: Some(JoinMaterial::Kubernetes {
+                certificate: "-----BEGIN".into(),
+                ca: "-----BEGIN".into(),
+                endpoint: "https://10.98.0.2:6443".into(),
+            }),
+            ready: false,
+            ready_reason: Some("the node is not there yet".into()),
+        })),
+    );
+}
+
+#[test]
+fn store_documents() {
+    let machine = |name: &str, selector| StoreMachine { name: name.into(), selector, image: image(), epoch: 1 };
+    golden(
+        "store-assignments",
+        &StoreAssignments {
+            version: VERSION,
+            store: "S0042".into(),
+            generation: 7,
+            machines: vec![
+                machine("s0042-worker-1", MachineSelector::Mac("52:54:00:12:34:56".into())),
+                machine("s0042-worker-2", MachineSelector::Any),
+            ],
+        },
+    );
+    golden(
+        "store-credential",
+        &StoreCredential {
+            version: VERSION,
+            store: "S0042".into(),
+            key: "-----BEGIN".into(),
+            certificate: "-----BEGIN".into(),
+            registrar_ca: "-----BEGIN".into(),
+            server_name: "registrar.region.example".into(),
+            registrars: vec!["10.98.0.2:7443".into()],
+        },
+    );
+}
+
+#[test]
+fn events_and_status() {
+    let data = StepEvent {
+        step: Step::Install,
+        status: StepStatus::Progress,
+        attempt: Some(ATTEMPT),
+        message: "120 of 500 MiB".into(),
+        progress: Some(0.24),
+        eta_seconds: Some(9),
+        code: None,
+    };
+    golden("event", &Event::new(ATTEMPT, "agent", "52:54:00:12:34:56", NOW, data));
+    golden(
+        "store-status",
+        &StoreStatus {
+            version: VERSION,
+            store: "S0042".into(),
+            now: NOW,
+            region_reachable: true,
+            events_waiting: 0,
+            dhcp_servers: vec!["10.77.0.1".into()],
+            machines: vec![MachineStatus {
+                mac: "52:54:00:12:34:56".into(),
+                name: Some("s0042-worker-1".into()),
+                boot_bytes: 1,
+                install_bytes: 2,
+                installed: false,
+                steps: vec![StepLine {
+                    step: Step::Plan,
+                    status: StepStatus::Failed,
+                    started: NOW,
+                    updated: NOW,
+                    progress: None,
+                    message: "disk vda holds a ntfs file system".into(),
+                    code: Some("foreign-data".into()),
+                }],
+            }],
+        },
+    );
+}
+
+#[test]
+fn a_document_from_the_future_is_refused_by_name() {
+    let error = contracts::read::<Channel>(br#"{"version": 2, "image_version": "1"}"#).unwrap_err();
+    assert!(error.to_string().contains("channel document has version 2"), "{error}");
+    let error = contracts::read::<Channel>(b"{").unwrap_err();
+    assert!(error.to_string().contains(Channel::NAME), "{error}");
+}

@@ -1,0 +1,219 @@
+//! Starting the installed system: the root through verity, `/etc` over it, what persists from the state partition,
+//! then systemd. Any failure ends in a restart: a half-started system helps nobody.
+
+use super::{mounts::mount_at, switch_root};
+use crate::{
+    console,
+    disk::{layout::Role, table::partition_node},
+    durable, facts, verity,
+};
+use anyhow::{Context, Result, ensure};
+use contracts::{
+    enrollment::NodeFile,
+    machine::{MACHINE_CONFIG_PATH, MachineConfig},
+    manifest,
+};
+use gptman::GPT;
+use nix::mount::{MsFlags, mount};
+use serde::{Deserialize, Serialize};
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Component, Path, PathBuf},
+};
+use uuid::Uuid;
+
+const SYSROOT: &str = "/sysroot";
+/// The agent's folder on the state partition, as the installed system sees it.
+pub const STATE: &str = "/state/shelfboot";
+
+/// What the registrar gave this machine, kept for every later boot: `/state/shelfboot/node.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Host name.
+    pub name: String,
+    /// The node configuration's files.
+    pub files: Vec<NodeFile>,
+}
+
+/// The slot that this boot image belongs to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Slot {
+    data: PathBuf,
+    tree: PathBuf,
+    state: PathBuf,
+}
+
+/// Looks for the disk that holds `loader_partition`, and on it for the complete root of `root_hash`.
+/// `None` means: this boot image was not started from a finished install of its own.
+///
+/// # Errors
+/// When the root hash has no GUIDs, which the caller has ruled out.
+pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
+    let (root, _) = manifest::guids_of(root_hash).context("the root hash is not 64 hex digits")?;
+    for name in facts::disk_names() {
+        let node = Path::new("/dev").join(name);
+        let Some(table) = File::open(&node).ok().and_then(|mut file| GPT::find_from(&mut file).ok()) else { continue };
+        let guid = |role: Role| Uuid::from_bytes_le(table[role.number()].unique_partition_guid);
+        if guid(Role::Esp) != loader_partition {
+            continue;
+        }
+        for (data, tree) in [(Role::RootA, Role::VerityA), (Role::RootB, Role::VerityB)] {
+            // While an install is in progress the name carries a mark, so it differs from the role's.
+            if guid(data) == root && table[data.number()].partition_name.as_str() == data.name() {
+                let at = |role: Role| partition_node(&node, role.number());
+                return Ok(Some(Slot { data: at(data), tree: at(tree), state: at(Role::State) }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Opens the slot and hands over to its systemd.
+///
+/// # Errors
+/// With what did not work; the caller restarts.
+pub fn start(slot: &Slot, root_hash: &str) -> Result<Infallible> {
+    console::line("starting the installed system");
+    let root = Path::new(SYSROOT);
+    verity::open(&slot.data, &slot.tree, root_hash)?;
+    mount_at("/dev/mapper/root", root, "erofs", MsFlags::MS_RDONLY, None)?;
+    let state = root.join("state");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount_at(&slot.state.to_string_lossy(), &state, "ext4", flags, None)?;
+
+    let config: MachineConfig = contracts::read(&fs::read(below(root, MACHINE_CONFIG_PATH)?)?)?;
+    compose_etc(root)?;
+    for path in &config.persist {
+        persist(root, path).with_context(|| format!("binding {path} from the state partition"))?;
+    }
+    switch_root::to(root, "/usr/lib/systemd/systemd")
+}
+
+/// `/etc`: the image's below, a tmpfs above, and in it what makes this machine itself.
+fn compose_etc(root: &Path) -> Result<()> {
+    let layers = Path::new("/run/shelfboot/etc");
+    let (upper, work) = (layers.join("upper"), layers.join("work"));
+    fs::create_dir_all(&upper)?;
+    fs::create_dir_all(&work)?;
+    // Overlay takes the mode of /etc from its upper folder.
+    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))?;
+    let etc = root.join("etc");
+    let options = format!("lowerdir={},upperdir={},workdir={}", etc.display(), upper.display(), work.display());
+    mount_at("overlay", &etc, "overlay", MsFlags::empty(), Some(&options))?;
+
+    let ours = below(root, STATE)?;
+    fs::write(etc.join("machine-id"), format!("{}\n", machine_id(&ours.join("machine-id"))?))?;
+    if let Ok(bytes) = fs::read(ours.join("node.json")) {
+        let node: Node = serde_json::from_slice(&bytes).context("reading node.json on the state partition")?;
+        fs::write(etc.join("hostname"), format!("{}\n", node.name))?;
+    }
+    Ok(())
+}
+
+/// Made once, then the same for ever, over reinstalls of the root too.
+fn machine_id(path: &Path) -> Result<String> {
+    if let Ok(id) = fs::read_to_string(path) {
+        let id = id.trim();
+        if id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(id.to_owned());
+        }
+    }
+    let id = Uuid::new_v4().simple().to_string();
+    durable::write(path, id.as_bytes(), 0o444)?;
+    Ok(id)
+}
+
+/// Binds one folder from the state partition; the first time it is filled from the image.
+fn persist(root: &Path, path: &str) -> Result<()> {
+    let inside = below(root, path)?;
+    let kept = below(&root.join("state/persist"), path)?;
+    if !kept.is_dir() {
+        // Made beside and renamed: a power cut leaves no half-filled folder that looks finished.
+        let parent = kept.parent().context("the path has no folder")?;
+        fs::create_dir_all(parent)?;
+        let beside = parent.join(format!(".{}.new", kept.file_name().unwrap_or_default().to_string_lossy()));
+        if beside.exists() {
+            fs::remove_dir_all(&beside)?;
+        }
+        copy_tree(&inside, &beside)?;
+        nix::unistd::sync();
+        fs::rename(&beside, &kept)?;
+        File::open(parent)?.sync_all()?;
+    }
+    mount(Some(&kept), &inside, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("binding")
+}
+
+/// Copies folders, files and links with owners and modes. Special files have no business below `persist`.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::symlink_metadata(from).with_context(|| format!("the image has no {}", from.display()))?;
+    if metadata.is_dir() {
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy_tree(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if metadata.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+        return Ok(std::os::unix::fs::lchown(to, Some(metadata.uid()), Some(metadata.gid()))?);
+    } else if metadata.is_file() {
+        fs::copy(from, to)?;
+    } else {
+        return Ok(());
+    }
+    chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    // After chown, which clears set-user-id bits.
+    Ok(fs::set_permissions(to, metadata.permissions())?)
+}
+
+/// An absolute path below another root, without any way out of it.
+fn below(root: &Path, path: &str) -> Result<PathBuf> {
+    let path = Path::new(path);
+    ensure!(path.is_absolute(), "{} is not an absolute path", path.display());
+    ensure!(
+        path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_))),
+        "{} has dots",
+        path.display()
+    );
+    Ok(root.join(path.strip_prefix("/")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_their_root() {
+        assert_eq!(below(Path::new("/sysroot"), "/var/lib").unwrap(), Path::new("/sysroot/var/lib"));
+        assert!(below(Path::new("/sysroot"), "var").is_err());
+        assert!(below(Path::new("/sysroot"), "/var/../../etc").is_err());
+    }
+
+    #[test]
+    fn the_machine_id_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machine-id");
+        let id = machine_id(&path).unwrap();
+        assert_eq!(id.len(), 32);
+        assert_eq!(machine_id(&path).unwrap(), id);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "cut off").unwrap();
+        assert_ne!(machine_id(&path).unwrap(), "cut off");
+    }
+
+    #[test]
+    fn trees_are_copied_with_links_and_modes() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("from");
+        fs::create_dir_all(from.join("a")).unwrap();
+        fs::write(from.join("a/f"), "x").unwrap();
+        fs::set_permissions(from.join("a/f"), fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("f", from.join("a/l")).unwrap();
+        let to = folder.path().join("to");
+        copy_tree(&from, &to).unwrap();
+        assert_eq!(fs::read_link(to.join("a/l")).unwrap(), Path::new("f"));
+        assert_eq!(fs::metadata(to.join("a/f")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+}

@@ -1,0 +1,238 @@
+//! The one place that writes a partition table. [`Target`] can be made for a block device that the plan chose, or
+//! in tests for a regular file, and for nothing else.
+
+use crate::disk::layout::{IN_PROGRESS, Partition, Role, divide};
+use anyhow::{Context, Result, bail};
+use contracts::{bios, manifest};
+use gptman::{GPT, GPTPartitionEntry};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::{FileExt, FileTypeExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// Boot code of a disk that cannot be started yet: "no boot device here" (INT 18h), then stop. A BIOS takes a
+/// protective MBR for a bootable one, and would run zeros; told so, it goes on to the network.
+const NOT_BOOTABLE: [u8; 5] = [0xcd, 0x18, 0xf4, 0xeb, 0xfd];
+
+/// A disk that may be written to.
+#[derive(Debug)]
+pub struct Target {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    sector_bytes: u32,
+    is_device: bool,
+}
+
+impl Target {
+    /// The disk that the plan chose.
+    ///
+    /// # Errors
+    /// When it is not a block device, or somebody else uses it.
+    pub fn device(path: &Path, bytes: u64, sector_bytes: u32) -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let open = |flags| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(flags | nix::libc::O_CLOEXEC);
+            options.open(path).with_context(|| format!("opening {} for writing", path.display()))
+        };
+        // O_EXCL on a block device fails while it, or a partition of it, is mounted or held by device mapper. Held
+        // on to, it would keep mkfs and mount from the partitions in the same way: so it only asks.
+        drop(open(nix::libc::O_EXCL)?);
+        let file = open(0)?;
+        if !file.metadata()?.file_type().is_block_device() {
+            bail!("{} is not a block device", path.display());
+        }
+        Ok(Self { file, path: path.into(), bytes, sector_bytes, is_device: true })
+    }
+
+    /// A regular file instead of a disk, for tests.
+    ///
+    /// # Errors
+    /// When it is not a regular file.
+    #[cfg(test)]
+    fn regular_file(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            bail!("{} is not a regular file", path.display());
+        }
+        Ok(Self { file, path: path.into(), bytes: metadata.len(), sector_bytes: 512, is_device: false })
+    }
+
+    /// Writes our table, with both root slots marked as in progress.
+    ///
+    /// # Errors
+    /// When the disk is too small, or writing fails.
+    pub fn write_in_progress(&mut self) -> Result<()> {
+        let partitions = divide(self.bytes, self.sector_bytes).context("the disk is too small")?;
+        let mut table = GPT::new_from(&mut self.file, u64::from(self.sector_bytes), *Uuid::new_v4().as_bytes())
+            .context("making the partition table")?;
+        for Partition { role, first, last } in partitions {
+            let mark =
+                if matches!(role, Role::RootA | Role::RootB) { String::from(IN_PROGRESS) } else { String::new() };
+            table[role.number()] = GPTPartitionEntry {
+                partition_type_guid: role.type_guid().to_bytes_le(),
+                unique_partition_guid: *Uuid::new_v4().as_bytes(),
+                starting_lba: first,
+                ending_lba: last,
+                attribute_bits: 0,
+                partition_name: format!("{}{mark}", role.name()).as_str().into(),
+            };
+        }
+        GPT::write_protective_mbr_into(&mut self.file, u64::from(self.sector_bytes))
+            .context("writing the protective MBR")?;
+        self.write_boot_code(&NOT_BOOTABLE)?;
+        self.write(&mut table)
+    }
+
+    /// Marks slot A complete: its GUIDs become those of the root hash, and the mark goes.
+    ///
+    /// # Errors
+    /// When the table cannot be read back or written.
+    pub fn complete_slot_a(&mut self, root_hash: &str) -> Result<()> {
+        let (root, verity) = manifest::guids_of(root_hash).context("the root hash is not 64 hex digits")?;
+        let mut table = self.read()?;
+        table[Role::RootA.number()].unique_partition_guid = root.to_bytes_le();
+        table[Role::RootA.number()].partition_name = Role::RootA.name().into();
+        table[Role::VerityA.number()].unique_partition_guid = verity.to_bytes_le();
+        self.write(&mut table)
+    }
+
+    /// Makes the disk one that a BIOS starts: the core image first, and when that is on the disk the boot code.
+    ///
+    /// # Errors
+    /// When the core image does not fit its partition, or writing fails.
+    pub fn write_bios_boot(&mut self, boot_sector: &[u8], core: &[u8]) -> Result<()> {
+        let (first, sectors, _) = self.partition(Role::BiosBoot)?;
+        let room = sectors * u64::from(self.sector_bytes);
+        if first != bios::CORE_LBA || core.len() as u64 > room {
+            bail!("GRUB's core image ({} bytes) does not fit the {room} bytes at sector {first}", core.len());
+        }
+        let code = boot_sector.get(..bios::BOOT_CODE_BYTES).context("the boot sector is too short")?;
+        self.file.write_all_at(core, first * u64::from(self.sector_bytes)).context("writing GRUB's core image")?;
+        self.file.sync_all().context("syncing GRUB's core image")?;
+        self.write_boot_code(code)
+    }
+
+    /// Writes the first bytes of the disk, up to the disk's signature and the protective partition table.
+    fn write_boot_code(&mut self, code: &[u8]) -> Result<()> {
+        let mut whole = [0; bios::BOOT_CODE_BYTES];
+        whole[..code.len()].copy_from_slice(code);
+        self.file.write_all_at(&whole, 0).context("writing the boot code")?;
+        self.file.sync_all().context("syncing the boot code")
+    }
+
+    /// First sector, number of sectors and GUID of a partition.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    pub fn partition(&mut self, role: Role) -> Result<(u64, u64, Uuid)> {
+        let table = self.read()?;
+        let entry = &table[role.number()];
+        let sectors = entry.ending_lba + 1 - entry.starting_lba;
+        Ok((entry.starting_lba, sectors, Uuid::from_bytes_le(entry.unique_partition_guid)))
+    }
+
+    /// The partition's device node. The kernel makes it; we wait for that.
+    ///
+    /// # Errors
+    /// When it does not appear within ten seconds.
+    pub fn node(&self, role: Role) -> Result<PathBuf> {
+        let node = partition_node(&self.path, role.number());
+        let end = Instant::now() + Duration::from_secs(10);
+        while !node.exists() {
+            if Instant::now() > end {
+                bail!("the kernel made no device {}", node.display());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(node)
+    }
+
+    fn read(&mut self) -> Result<GPT> {
+        GPT::read_from(&mut self.file, u64::from(self.sector_bytes)).context("reading the partition table")
+    }
+
+    fn write(&mut self, table: &mut GPT) -> Result<()> {
+        table.write_into(&mut self.file).context("writing the partition table")?;
+        self.file.sync_all().context("syncing the partition table")?;
+        if self.is_device {
+            gptman::linux::reread_partition_table(&mut self.file)
+                .context("telling the kernel about the new partitions")?;
+        }
+        Ok(())
+    }
+}
+
+/// `/dev/vda` and 2 make `/dev/vda2`; `/dev/nvme0n1` and 2 make `/dev/nvme0n1p2`.
+#[must_use]
+pub fn partition_node(disk: &Path, number: u32) -> PathBuf {
+    let name = disk.to_string_lossy();
+    let between = if name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    PathBuf::from(format!("{name}{between}{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::probe;
+    use contracts::facts::DiskContent;
+
+    fn sparse_disk(folder: &Path) -> PathBuf {
+        let path = folder.join("disk");
+        File::create(&path).unwrap().set_len(64_000_000_000).unwrap();
+        path
+    }
+
+    #[test]
+    fn an_install_is_half_until_its_slot_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = sparse_disk(folder.path());
+        let mut target = Target::regular_file(&path).unwrap();
+        target.write_in_progress().unwrap();
+        assert_eq!(probe::content(&path), DiskContent::HalfInstall);
+        let hash = "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef";
+        target.complete_slot_a(hash).unwrap();
+        assert_eq!(probe::content(&path), DiskContent::Installed { root_hashes: vec![hash.into()], owner: None });
+        let (first, sectors, _) = target.partition(Role::Esp).unwrap();
+        assert_eq!((first, sectors), (2048, 2_097_152));
+    }
+
+    #[test]
+    fn boot_code_keeps_the_table_and_comes_with_the_core_image_where_it_looks_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = sparse_disk(folder.path());
+        let mut target = Target::regular_file(&path).unwrap();
+        target.write_in_progress().unwrap();
+        let sector = |number: u64| {
+            let mut bytes = [0; 512];
+            File::open(&path).unwrap().read_exact_at(&mut bytes, number * 512).unwrap();
+            bytes
+        };
+        let before = sector(0);
+        assert_eq!(before[..2], [0xcd, 0x18], "a half install sends the BIOS on to the network");
+        assert_eq!(before[510..], [0x55, 0xaa]);
+        assert_eq!(before[450], 0xee, "a protective partition");
+
+        let core: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        target.write_bios_boot(&[7; 512], &core).unwrap();
+        let after = sector(0);
+        assert_eq!((&after[..440], &after[440..]), (&[7; 440][..], &before[440..]));
+        assert_eq!(sector(40)[..], core[..512]);
+        assert_eq!(probe::content(&path), DiskContent::HalfInstall);
+        assert!(
+            target.write_bios_boot(&[7; 512], &vec![0; 1 << 20]).is_err(),
+            "it would reach into the next partition"
+        );
+    }
+
+    #[test]
+    fn nodes_of_disks_that_end_in_a_digit_have_a_p() {
+        assert_eq!(partition_node(Path::new("/dev/vda"), 2), Path::new("/dev/vda2"));
+        assert_eq!(partition_node(Path::new("/dev/nvme0n1"), 2), Path::new("/dev/nvme0n1p2"));
+    }
+}

@@ -1,0 +1,121 @@
+//! The EFI system partition: empty until `verify` has passed, then boot loader and UKI, then the boot entry.
+
+use super::state::Mounted;
+use crate::{
+    disk::{
+        layout::Role,
+        plan::{self, Identity},
+        table::Target,
+    },
+    efi::{self, BootFile},
+};
+use anyhow::{Context as _, Result, bail};
+use contracts::{bios, facts::MachineFacts, uki};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// The boot loader, where the firmware's entry points.
+const LOADER: &str = "\\EFI\\systemd\\systemd-bootx64.efi";
+
+/// Makes an empty FAT file system.
+///
+/// # Errors
+/// With what mkfs.vfat said.
+pub fn make(node: &Path) -> Result<()> {
+    run("mkfs.vfat", &["-F", "32", "-n", "SHELFBOOT", &node.to_string_lossy()])
+}
+
+/// Puts boot loader and UKI on the partition and syncs.
+///
+/// # Errors
+/// With the file that could not be written.
+pub fn fill(node: &Path, version: &str, uki: &[u8], loader: &[u8]) -> Result<()> {
+    let uki_path = format!("EFI/Linux/shelfboot-{version}.efi");
+    put(
+        node,
+        &[
+            ("loader/loader.conf", b"timeout 0\neditor no\n"),
+            (&uki_path, uki),
+            // Both names are the boot loader, never a UKI: firmware that forgets its entries starts the fallback path.
+            ("EFI/systemd/systemd-bootx64.efi", loader),
+            ("EFI/BOOT/BOOTX64.EFI", loader),
+        ],
+    )
+}
+
+/// Puts what GRUB starts on the partition and syncs: the parts of the verified UKI.
+///
+/// # Errors
+/// With the file that could not be written, or what is wrong with the UKI.
+pub fn fill_for_bios(node: &Path, uki: &[u8]) -> Result<()> {
+    let parts = uki::parts(uki).context("taking the boot image apart")?;
+    let environment =
+        bios::environment(parts.command_line).context("GRUB cannot hold the boot image's command line")?;
+    put(
+        node,
+        &[(bios::LINUX_PATH, parts.linux), (bios::INITRD_PATH, parts.initrd), (bios::ENVIRONMENT_PATH, &environment)],
+    )
+}
+
+fn put(node: &Path, files: &[(&str, &[u8])]) -> Result<()> {
+    let mounted = Mounted::new(node, "vfat")?;
+    for (path, content) in files {
+        let path = mounted.path().join(path);
+        fs::create_dir_all(path.parent().unwrap_or(mounted.path()))?;
+        let mut file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+        file.write_all(content).with_context(|| format!("writing {}", path.display()))?;
+        file.sync_all().with_context(|| format!("syncing {}", path.display()))?;
+    }
+    mounted.unmount()
+}
+
+/// Points the firmware at the boot loader on the disk just installed.
+///
+/// # Errors
+/// When the firmware does not take the entry.
+pub fn boot_next(target: &mut Target) -> Result<()> {
+    if !efi::present() {
+        bail!("a BIOS keeps its boot order to itself: in its setup, put the disk before the network");
+    }
+    let (start, sectors, guid) = target.partition(Role::Esp)?;
+    efi::boot_from_disk(BootFile { partition: Role::Esp.number(), start, sectors, guid, path: LOADER })?;
+    Ok(())
+}
+
+/// Points the firmware at the disk that holds a finished install.
+///
+/// # Errors
+/// When there is none, or the firmware does not take the entry.
+pub fn boot_installed(facts: &MachineFacts, me: &Identity) -> Result<()> {
+    let Some(disk) = facts.disks.iter().find(|disk| !disk.removable && me.installed_on(disk)) else {
+        let held = |disk| Some(format!("; {} holds {}", plan::describe(disk), me.foreign(disk)?));
+        let others: String = facts.disks.iter().filter_map(held).collect();
+        bail!(
+            "the store says that this machine is installed, but no disk here holds its finished install{others}. Put \
+             in the machine's own disk, or let IT re-open its entry"
+        );
+    };
+    let node = Path::new("/dev").join(&disk.kernel_name);
+    boot_next(&mut Target::device(&node, disk.bytes, disk.sector_bytes)?)
+}
+
+/// Runs one of the boot image's tools.
+///
+/// # Errors
+/// With what it said.
+pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {program}"))?;
+    if !output.status.success() {
+        bail!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

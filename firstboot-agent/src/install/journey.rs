@@ -1,0 +1,205 @@
+//! The journey's steps in the installer, in order. Each ends in what the next one needs.
+
+use super::{archive, esp, network, repository::Repository, state};
+use crate::{
+    boot,
+    disk::{
+        layout::Role,
+        plan::{self, Identity},
+        table::Target,
+    },
+    efi, facts,
+    failure::{Coded, Failure},
+    net::client::Netboot,
+    report::Reporter,
+    verity,
+};
+use anyhow::Context;
+use contracts::{
+    VERSION,
+    assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
+    bios,
+    facts::{MachineFacts, Owner},
+    manifest::{ImageManifest, TrustFloor},
+    step::Step,
+};
+use std::{convert::Infallible, fs::File, path::Path, time::Duration};
+use uuid::Uuid;
+
+/// How long the last outcomes may take to reach netboot before the restart; netboot counts the install permit as
+/// used when it has them.
+const FLUSH_LIMIT: Duration = Duration::from_secs(60);
+
+/// One try. It ends with a restart, or with a failure that has been reported.
+///
+/// # Errors
+/// The step's failure.
+pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> Result<Infallible, Failure> {
+    let lan = reporter.step(Step::Network, "looking for the store's boot service", network::find(floor)).await?;
+    reporter.connect(lan.netboot.clone(), &lan.mac);
+
+    let (order, assignment, facts) =
+        reporter.step(Step::Assign, "asking what to do", assign(attempt, &lan.netboot, &lan.mac)).await?;
+    let me = Identity::new(assignment.store.clone(), &facts);
+    let Some(image) = order else {
+        return restart_into_disk(reporter, &facts, &me).await;
+    };
+    let owner = assignment.store.clone().map(|store| Owner { store, machine: lan.mac.clone() });
+
+    let mut target = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
+    reporter.step(Step::Partition, "dividing the disk", partition(&mut target)).await?;
+    let (repository, manifest) = reporter
+        .step(Step::Install, "fetching the system", install(reporter, &lan.netboot, floor, &image, &target))
+        .await?;
+    reporter
+        .step(
+            Step::Verify,
+            "checking what is on the disk",
+            verify(reporter, &repository, &manifest, &mut target, (attempt, owner)),
+        )
+        .await?;
+
+    reporter.started(Step::Restart, "starting from the disk");
+    reporter.flush(FLUSH_LIMIT).await;
+    drop(target);
+    boot::restart()
+}
+
+/// What netboot orders, and what the steps after it need to know.
+type Orders = (Option<ImageRef>, Assignment, MachineFacts);
+
+async fn assign(attempt: Uuid, netboot: &Netboot, mac: &str) -> Result<(Orders, String), Failure> {
+    let facts = facts::gather(true);
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let report = MachineReport {
+        version: VERSION,
+        attempt,
+        boot_mode: BootMode::Installer,
+        mac: mac.to_owned(),
+        boot_id,
+        facts: facts.clone(),
+    };
+    let assignment = netboot.assign(&report).await.code("no-assignment")?;
+    let words = assignment.reason.clone();
+    Ok(((order(&assignment)?, assignment, facts), words))
+}
+
+/// The image to install, or `None` to start from the disk.
+fn order(assignment: &Assignment) -> Result<Option<ImageRef>, Failure> {
+    match assignment.action {
+        Action::Install => {
+            let image = assignment.image.clone().context("the order to install names no image");
+            Ok(Some(image.code("bad-assignment")?))
+        }
+        Action::Boot => Ok(None),
+        Action::Wait => Err(Failure::wait("wait", assignment.reason.clone())),
+        // The inventory may name this machine any moment: it keeps asking, but somebody has to act.
+        Action::Refuse => Err(Failure::new("not-admitted", assignment.reason.clone())),
+    }
+}
+
+async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<(Target, String), Failure> {
+    let plan = plan::choose(&facts.disks, me).map_err(|refusal| Failure::new(refusal.code(), refusal.to_string()))?;
+    let disk = &facts.disks[plan.disk];
+    let node = Path::new("/dev").join(&disk.kernel_name);
+    if !efi::present() && disk.sector_bytes != bios::SECTOR_BYTES {
+        let words = format!(
+            "{} has sectors of {} bytes, and a BIOS starts only from disks with 512; switch this machine to UEFI",
+            plan::describe(disk),
+            disk.sector_bytes
+        );
+        return Err(Failure::new("sector-size", words));
+    }
+    let target = Target::device(&node, disk.bytes, disk.sector_bytes).code("disk-busy")?;
+    Ok((target, plan.why))
+}
+
+async fn partition(target: &mut Target) -> Result<((), String), Failure> {
+    target.write_in_progress().code("partition")?;
+    let esp = target.node(Role::Esp).code("partition")?;
+    esp::make(&esp).code("partition")?;
+    state::make(&target.node(Role::State).code("partition")?).code("partition")?;
+    Ok(((), "the disk is divided; nothing on it can start yet".into()))
+}
+
+async fn install(
+    reporter: &Reporter,
+    netboot: &Netboot,
+    floor: &TrustFloor,
+    image: &ImageRef,
+    target: &Target,
+) -> Result<((Repository, ImageManifest), String), Failure> {
+    let root = std::fs::read(boot::TUF_ROOT).context("reading the boot image's root of trust").code("repository")?;
+    let repository = Repository::load(netboot, &root, floor).await.code("repository")?;
+    let manifest = repository.manifest(image).await.code("manifest")?;
+    if !efi::present() && manifest.bios.is_none() {
+        let words = format!(
+            "{} {} has no boot files for BIOS machines; build it anew, or switch this machine to UEFI",
+            manifest.template, manifest.image_version
+        );
+        return Err(Failure::new("no-bios-image", words));
+    }
+    let (data, tree) = (target.node(Role::RootA).code("install")?, target.node(Role::VerityA).code("install")?);
+    let written = archive::install(reporter, netboot, &manifest, &data, &tree).await.code("install")?;
+    let words = format!("{} {} is on the disk ({} MiB)", manifest.template, manifest.image_version, written >> 20);
+    Ok(((repository, manifest), words))
+}
+
+async fn verify(
+    reporter: &Reporter,
+    repository: &Repository,
+    manifest: &ImageManifest,
+    target: &mut Target,
+    (attempt, owner): (Uuid, Option<Owner>),
+) -> Result<((), String), Failure> {
+    let (data, tree) = (target.node(Role::RootA).code("verify")?, target.node(Role::VerityA).code("verify")?);
+    let (root, progress) = (manifest.root.clone(), reporter.clone());
+    let checked = tokio::task::spawn_blocking(move || {
+        let show = |done: u64| {
+            let fraction = done as f64 / root.data_bytes as f64;
+            progress.progress(
+                Step::Verify,
+                fraction,
+                None,
+                &format!("{} of {} MiB checked", done >> 20, root.data_bytes >> 20),
+            );
+        };
+        verity::verify(&File::open(data)?, &File::open(tree)?, root.data_bytes, &root.root_hash, &show)
+    });
+    checked.await.code("verify")?.code("verify")?;
+
+    // From here on the disk becomes bootable. The order matters: state first, the slot's mark next, the files that
+    // the firmware finds last.
+    let ca = repository.target(&manifest.registrar_ca).await.code("registrar-ca")?;
+    let record = state::InstallRecord::new(manifest, attempt, repository.versions(), owner);
+    state::fill(&target.node(Role::State).code("state")?, &ca, &record).code("state")?;
+    target.complete_slot_a(&manifest.root.root_hash).code("partition")?;
+    let uki = repository.target(&manifest.uki).await.code("boot-files")?;
+    let esp = target.node(Role::Esp).code("boot-files")?;
+    match &manifest.bios {
+        Some(files) if !efi::present() => {
+            let boot_sector = repository.target(&files.boot_sector).await.code("boot-files")?;
+            let core = repository.target(&files.core).await.code("boot-files")?;
+            esp::fill_for_bios(&esp, &uki).code("boot-files")?;
+            target.write_bios_boot(&boot_sector, &core).code("boot-entry")?;
+        }
+        _ => {
+            let loader = repository.target(&manifest.boot_loader).await.code("boot-files")?;
+            esp::fill(&esp, &manifest.image_version, &uki, &loader).code("boot-files")?;
+            esp::boot_next(target).code("boot-entry")?;
+        }
+    }
+    Ok(((), "the disk holds exactly what was signed, and the machine can start from it".into()))
+}
+
+/// The store says that this machine is installed, but its firmware came to the network first.
+async fn restart_into_disk(reporter: &Reporter, facts: &MachineFacts, me: &Identity) -> Result<Infallible, Failure> {
+    reporter.started(Step::Restart, "this machine is installed; starting from its disk");
+    let restarted = async {
+        esp::boot_installed(facts, me).code("boot-entry")?;
+        Ok(((), "the firmware starts from the disk next".to_owned()))
+    };
+    reporter.step(Step::Restart, "starting from the disk", restarted).await?;
+    reporter.flush(FLUSH_LIMIT).await;
+    boot::restart()
+}

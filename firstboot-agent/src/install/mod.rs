@@ -1,0 +1,37 @@
+//! The installer: from a blank disk to one that the firmware starts. [`journey`] reads top to bottom.
+
+pub mod archive;
+pub mod esp;
+pub mod journey;
+pub mod network;
+pub mod repository;
+pub mod state;
+
+use crate::{console, report::Reporter, retry::Backoff};
+use contracts::manifest::TrustFloor;
+use std::{convert::Infallible, time::Duration};
+use uuid::Uuid;
+
+/// Runs the installer until it restarts the machine.
+///
+/// It tries again without an end: nobody is there who could start it, and whatever is wrong (cable, region, an
+/// assignment that IT still has to write) may be put right at any time. The waits grow to two minutes.
+///
+/// # Errors
+/// When not even the runtime can be made.
+pub fn run(floor: &TrustFloor) -> anyhow::Result<Infallible> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let attempt = Uuid::new_v4();
+    let reporter = Reporter::new(attempt);
+    let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(120));
+    loop {
+        match runtime.block_on(journey::attempt(attempt, &reporter, floor)) {
+            Ok(never) => match never {},
+            Err(_reported) => {
+                let wait = backoff.next_wait();
+                console::line(&format!("trying again in {} s; there is nothing to press", wait.as_secs()));
+                std::thread::sleep(wait);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The step `network`: an address, netboot's place, and a clock that is good enough for certificates.
+
+use crate::{
+    facts,
+    failure::{Coded, Failure},
+    net::{client::Netboot, dhcp, interface::Links},
+};
+use anyhow::{Context, Result};
+use contracts::{assignment::TimeReply, facts::Nic, manifest::TrustFloor};
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_settime},
+};
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
+use time::OffsetDateTime;
+
+/// Rounds over all network cards. Spanning tree keeps a port silent for thirty seconds and more after link-up, and
+/// a store's switch may start at the same time as we do.
+const ROUNDS: u32 = 20;
+
+/// What the step finds.
+#[derive(Debug)]
+pub struct Lan {
+    /// netboot.
+    pub netboot: Netboot,
+    /// MAC of the network card behind which it is.
+    pub mac: String,
+}
+
+/// Finds netboot: every card with a carrier asks; the one that hears it is the one used.
+///
+/// # Errors
+/// When no card hears netboot in all rounds.
+pub async fn find(floor: &TrustFloor) -> Result<(Lan, String), Failure> {
+    let links = Links::open().code("network")?;
+    let nics = facts::gather(false).nics;
+    if nics.is_empty() {
+        return Err(Failure::new(
+            "no-network-card",
+            "no network card was found; check that it is enabled in the firmware",
+        ));
+    }
+    for nic in &nics {
+        links.up(&nic.kernel_name).await.code("network")?;
+    }
+    let mut last = String::from("no network card has a cable that leads anywhere; check the network cable");
+    for round in 0..ROUNDS {
+        for nic in nics.iter().filter(|nic| has_carrier(nic)) {
+            match ask(&links, nic, round).await {
+                Ok(Some((address, netboot))) => {
+                    let words = set_clock(&netboot, floor).await.code("clock")?;
+                    let mac = nic.mac.clone();
+                    let words = format!("{} has {address} and found {}; {words}", nic.kernel_name, netboot.base());
+                    return Ok((Lan { netboot, mac }, words));
+                }
+                Ok(None) => {
+                    last = format!("nothing answered on {}; is the store's boot service running?", nic.kernel_name)
+                }
+                Err(error) => last = format!("{}: {error:#}", nic.kernel_name),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Err(Failure::new("no-boot-service", last))
+}
+
+async fn ask(links: &Links, nic: &Nic, round: u32) -> Result<Option<(String, Netboot)>> {
+    let mac = mac_bytes(&nic.mac).context("the MAC address is not six bytes")?;
+    // RFC 2131, 4.1: waits of 4, 8, 16 s between tries; we are shorter at first, because the LAN is usually there.
+    let limit = Duration::from_secs(1 << round.min(4)).min(Duration::from_secs(10));
+    let heard = dhcp::discover(&nic.kernel_name, mac, true, limit).await?;
+    let (Some(offer), Some(base)) = (heard.offer, heard.netboot) else { return Ok(None) };
+    let lease = dhcp::accept(&nic.kernel_name, mac, &offer, Duration::from_secs(5)).await?;
+    links.configure(&nic.kernel_name, lease.address, lease.prefix, lease.router).await?;
+    Ok(Some((lease.address.to_string(), Netboot::new(&base)?)))
+}
+
+/// Takes the store's time, never below the boot image's build time.
+async fn set_clock(netboot: &Netboot, floor: &TrustFloor) -> Result<String> {
+    let reply: TimeReply = netboot.time().await?;
+    let local = OffsetDateTime::from(SystemTime::now());
+    let chosen = reply.utc.max(floor.built_at);
+    let seconds = chosen.unix_timestamp();
+    clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, i64::from(chosen.nanosecond())))
+        .context("setting the clock")?;
+    let off = (chosen - local).whole_seconds();
+    Ok(format!("the clock was {off} s off"))
+}
+
+fn has_carrier(nic: &Nic) -> bool {
+    fs::read_to_string(format!("/sys/class/net/{}/carrier", nic.kernel_name)).is_ok_and(|text| text.trim() == "1")
+}
+
+/// `52:54:00:12:34:56` as six bytes.
+#[must_use]
+pub fn mac_bytes(mac: &str) -> Option<[u8; 6]> {
+    let bytes: Vec<u8> = mac.split(':').map(|part| u8::from_str_radix(part, 16)).collect::<Result<_, _>>().ok()?;
+    bytes.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn macs_are_six_bytes() {
+        assert_eq!(super::mac_bytes("52:54:00:12:34:ff"), Some([0x52, 0x54, 0, 0x12, 0x34, 0xff]));
+        assert_eq!(super::mac_bytes("52:54:00"), None);
+    }
+}

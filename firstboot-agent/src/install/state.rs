@@ -1,0 +1,137 @@
+//! The state partition: what survives a reinstall of the root.
+
+use super::esp;
+use crate::durable;
+use anyhow::{Context, Result};
+use contracts::{
+    VERSION,
+    facts::Owner,
+    manifest::{ImageManifest, RoleVersions},
+};
+use nix::mount::{MsFlags, mount, umount};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use uuid::Uuid;
+
+/// `/state/shelfboot/install.json`: what was installed, by which attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRecord {
+    /// [`contracts::VERSION`].
+    pub version: u32,
+    /// The template.
+    pub template: String,
+    /// The image's version.
+    pub image_version: String,
+    /// The attempt that installed it; the first boot goes on with it, so that the journey stays one.
+    pub attempt: Option<Uuid>,
+    /// The TUF role versions that were believed: nothing older is believed later.
+    pub roles: RoleVersions,
+    /// Whose it is: no other machine and no other store installs over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+}
+
+impl InstallRecord {
+    /// The record of an install that just ended.
+    #[must_use]
+    pub fn new(manifest: &ImageManifest, attempt: Uuid, roles: RoleVersions, owner: Option<Owner>) -> Self {
+        Self {
+            version: VERSION,
+            template: manifest.template.clone(),
+            image_version: manifest.image_version.clone(),
+            attempt: Some(attempt),
+            roles,
+            owner,
+        }
+    }
+
+    /// The record's place below the agent's folder.
+    pub const FILE: &'static str = "install.json";
+}
+
+/// Makes an empty ext4 file system.
+///
+/// # Errors
+/// With what mkfs.ext4 said.
+pub fn make(node: &Path) -> Result<()> {
+    // Inode tables are left to the kernel to fill in later: on a large disk that takes minutes otherwise.
+    esp::run(
+        "mkfs.ext4",
+        &["-q", "-F", "-L", "shelfboot-state", "-E", "lazy_itable_init=1,nodiscard", &node.to_string_lossy()],
+    )
+}
+
+/// Writes what the installed system needs to begin.
+///
+/// # Errors
+/// With the file that could not be written.
+pub fn fill(node: &Path, registrar_ca: &[u8], record: &InstallRecord) -> Result<()> {
+    let mounted = Mounted::new(node, "ext4")?;
+    let ours = mounted.path().join("shelfboot");
+    durable::write(&ours.join("registrar-ca.pem"), registrar_ca, 0o644)?;
+    durable::write(&ours.join(InstallRecord::FILE), &serde_json::to_vec_pretty(record)?, 0o644)?;
+    mounted.unmount()
+}
+
+/// Whose install the state partition belongs to. Nothing is written, not even what its journal still holds: the disk
+/// may be somebody else's.
+#[must_use]
+pub fn owner(node: &Path) -> Option<Owner> {
+    let mounted = Mounted::untouched(node, "ext4").ok()?;
+    let record = fs::read(mounted.path().join("shelfboot").join(InstallRecord::FILE)).ok()?;
+    serde_json::from_slice::<InstallRecord>(&record).ok()?.owner
+}
+
+/// A file system mounted for a moment.
+#[derive(Debug)]
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts `node` in a folder of its own.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn new(node: &Path, kind: &str) -> Result<Self> {
+        Self::mount(node, kind, MsFlags::empty(), None)
+    }
+
+    /// Mounts an ext file system without writing to its device: read-only alone would still replay the journal
+    /// (ext4(5), "noload").
+    fn untouched(node: &Path, kind: &str) -> Result<Self> {
+        Self::mount(node, kind, MsFlags::MS_RDONLY, Some("noload"))
+    }
+
+    fn mount(node: &Path, kind: &str, more: MsFlags, options: Option<&str>) -> Result<Self> {
+        let name = node.file_name().unwrap_or_default();
+        let at = Path::new("/run/shelfboot/mnt").join(name);
+        fs::create_dir_all(&at)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | more;
+        mount(Some(node), &at, Some(kind), flags, options).with_context(|| format!("mounting {}", node.display()))?;
+        Ok(Self(at))
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Takes it away; everything is on the disk then.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn unmount(self) -> Result<()> {
+        let at = self.0.clone();
+        std::mem::forget(self);
+        umount(&at).with_context(|| format!("unmounting {}", at.display()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = umount(&self.0);
+    }
+}

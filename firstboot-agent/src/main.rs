@@ -1,0 +1,5 @@
+//! Thin entry point; see the crate's documentation.
+
+fn main() -> std::process::ExitCode {
+    firstboot_agent::cli::main()
+}

@@ -1,0 +1,291 @@
+//! Finding netboot, and getting an address: one DHCPDISCOVER serves both. The store's DHCP server offers the
+//! address; netboot's ProxyDHCP answer (no address, our vendor class) carries its base URL in option 43.
+//!
+//! The broadcast flag is always set: this host cannot hear unicast before it has an address (RFC 2131, 4.1).
+
+use anyhow::{Context, Result, bail};
+use contracts::discovery::{self, VENDOR_CLASS};
+use dhcproto::{
+    Encodable, Encoder,
+    v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode},
+};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+use tokio::{net::UdpSocket, time::Instant};
+
+/// How long offers are collected after the first useful one.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// An address, as the store's DHCP server lent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Length of the network prefix.
+    pub prefix: u8,
+    /// The default router.
+    pub router: Option<Ipv4Addr>,
+    server: Ipv4Addr,
+}
+
+/// What one DHCPDISCOVER brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// An offer of an address.
+    pub offer: Option<Lease>,
+    /// netboot's base URL.
+    pub netboot: Option<String>,
+}
+
+impl Heard {
+    /// Takes what one answer says. Answers that make no sense are passed over: anybody may broadcast.
+    fn take(&mut self, bytes: &[u8], xid: u32, mac: [u8; 6]) {
+        let Some(message) = reply(bytes, xid, mac) else { return };
+        if message.kind() != Some(MessageType::Offer) {
+            return;
+        }
+        if let Some(url) = message.netboot_url() {
+            self.netboot.get_or_insert(url);
+        } else if let Some(lease) = message.lease() {
+            self.offer.get_or_insert(lease);
+        }
+    }
+}
+
+/// Asks the LAN behind `interface` once, for at most `limit`. With `want_address` an answer is complete when both
+/// an address and netboot were heard, otherwise when netboot was.
+///
+/// # Errors
+/// When the socket cannot be used. Silence is not an error.
+pub async fn discover(interface: &str, mac: [u8; 6], want_address: bool, limit: Duration) -> Result<Heard> {
+    let socket = socket(interface)?;
+    let xid = rand::random();
+    send(&socket, &discover_message(xid, mac)).await?;
+    let mut heard = Heard::default();
+    let mut end = Instant::now() + limit;
+    let mut buffer = [0; 2048];
+    while let Ok(received) = tokio::time::timeout_at(end, socket.recv(&mut buffer)).await {
+        let before = (heard.offer.is_some(), heard.netboot.is_some());
+        heard.take(&buffer[..received.context("receiving DHCP answers")?], xid, mac);
+        let now = (heard.offer.is_some(), heard.netboot.is_some());
+        if now.1 && (now.0 || !want_address) {
+            break;
+        }
+        // An address came but netboot did not speak yet: it answers at once when it does.
+        if want_address && now.0 && !before.0 {
+            end = end.min(Instant::now() + LINGER.max(limit / 4));
+        }
+    }
+    Ok(heard)
+}
+
+/// Accepts an offer: DHCPREQUEST, DHCPACK.
+///
+/// # Errors
+/// When the server refuses or does not answer within `limit`.
+pub async fn accept(interface: &str, mac: [u8; 6], offer: &Lease, limit: Duration) -> Result<Lease> {
+    let socket = socket(interface)?;
+    let xid = rand::random();
+    let mut request = message(xid, mac, MessageType::Request);
+    request.opts_mut().insert(DhcpOption::RequestedIpAddress(offer.address));
+    request.opts_mut().insert(DhcpOption::ServerIdentifier(offer.server));
+    send(&socket, &request).await?;
+    let end = Instant::now() + limit;
+    let mut buffer = [0; 2048];
+    loop {
+        let received = tokio::time::timeout_at(end, socket.recv(&mut buffer)).await;
+        let length = received.context("the DHCP server did not confirm the address that it offered")??;
+        let Some(answer) = reply(&buffer[..length], xid, mac) else { continue };
+        match answer.kind() {
+            Some(MessageType::Ack) => {
+                if let Some(lease) = answer.lease() {
+                    return Ok(lease);
+                }
+            }
+            Some(MessageType::Nak) => bail!("the DHCP server took back the address {}", offer.address),
+            _ => {}
+        }
+    }
+}
+
+fn socket(interface: &str) -> Result<UdpSocket> {
+    let socket = nix_socket(interface).with_context(|| format!("opening the DHCP client's socket on {interface}"))?;
+    Ok(UdpSocket::from_std(socket)?)
+}
+
+fn nix_socket(interface: &str) -> Result<std::net::UdpSocket> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
+    // The installed system's own DHCP client uses the same port.
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::Broadcast, &true)?;
+    setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::new(0, 0, 0, 0, 68))?;
+    Ok(socket.into())
+}
+
+async fn send(socket: &UdpSocket, message: &Message) -> Result<()> {
+    let mut bytes = Vec::new();
+    message.encode(&mut Encoder::new(&mut bytes)).context("encoding a DHCP message")?;
+    // BOOTP relays and old servers drop shorter packets (RFC 1542, 2.1).
+    bytes.resize(bytes.len().max(300), 0);
+    let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
+    socket.send_to(&bytes, everyone).await.context("sending a DHCP message")?;
+    Ok(())
+}
+
+fn message(xid: u32, mac: [u8; 6], kind: MessageType) -> Message {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let mut message = Message::new_with_id(xid, none, none, none, none, &mac);
+    message.set_flags(Flags::default().set_broadcast());
+    let options = message.opts_mut();
+    options.insert(DhcpOption::MessageType(kind));
+    options.insert(DhcpOption::MaxMessageSize(1472));
+    options.insert(DhcpOption::ParameterRequestList(vec![
+        OptionCode::SubnetMask,
+        OptionCode::Router,
+        OptionCode::VendorExtensions,
+    ]));
+    message
+}
+
+fn discover_message(xid: u32, mac: [u8; 6]) -> Message {
+    let mut discover = message(xid, mac, MessageType::Discover);
+    discover.opts_mut().insert(DhcpOption::ClassIdentifier(VENDOR_CLASS.into()));
+    discover
+}
+
+/// A reply as far as we need it. dhcproto only encodes here: its decoder panics on options of odd lengths, and on a
+/// LAN anybody may broadcast.
+#[derive(Debug)]
+struct Reply<'a> {
+    yiaddr: Ipv4Addr,
+    options: Vec<(OptionCode, &'a [u8])>,
+}
+
+/// Where options begin: after the fixed header and the magic cookie (RFC 2131, section 3).
+const OPTIONS_AT: usize = 240;
+
+/// A reply to our question, or nothing.
+fn reply(bytes: &[u8], xid: u32, mac: [u8; 6]) -> Option<Reply<'_>> {
+    let header = bytes.get(..OPTIONS_AT)?;
+    let ours = header[0] == u8::from(Opcode::BootReply)
+        && header[2] == 6
+        && header[4..8] == xid.to_be_bytes()
+        && header[28..34] == mac
+        && header[236..240] == [99, 130, 83, 99];
+    if !ours {
+        return None;
+    }
+    let yiaddr = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
+    let mut options = Vec::new();
+    let mut rest = &bytes[OPTIONS_AT..];
+    while let Some((&code, after)) = rest.split_first() {
+        match code {
+            0 => rest = after,
+            255 => break,
+            code => {
+                // An option that is cut off ends the list; what came before it counts.
+                let Some((&length, after)) = after.split_first() else { break };
+                let Some((value, after)) = after.split_at_checked(usize::from(length)) else { break };
+                options.push((OptionCode::from(code), value));
+                rest = after;
+            }
+        }
+    }
+    Some(Reply { yiaddr, options })
+}
+
+impl Reply<'_> {
+    fn option(&self, code: OptionCode) -> Option<&[u8]> {
+        self.options.iter().find(|(found, _)| *found == code).map(|(_, value)| *value)
+    }
+
+    /// The first address of an option that holds addresses.
+    fn address(&self, code: OptionCode) -> Option<Ipv4Addr> {
+        let first: [u8; 4] = self.option(code)?.get(..4)?.try_into().ok()?;
+        Some(first.into())
+    }
+
+    fn kind(&self) -> Option<MessageType> {
+        self.option(OptionCode::MessageType)?.first().map(|kind| MessageType::from(*kind))
+    }
+
+    fn netboot_url(&self) -> Option<String> {
+        if self.option(OptionCode::ClassIdentifier)? != VENDOR_CLASS.as_bytes() {
+            return None;
+        }
+        discovery::decode(self.option(OptionCode::VendorExtensions)?).ok()
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        if self.yiaddr.is_unspecified() {
+            return None;
+        }
+        let mask = self.address(OptionCode::SubnetMask).unwrap_or(Ipv4Addr::new(255, 255, 255, 0));
+        let prefix = u8::try_from(u32::from(mask).leading_ones()).unwrap_or(24);
+        let router = self.address(OptionCode::Router);
+        Some(Lease { address: self.yiaddr, prefix, router, server: self.address(OptionCode::ServerIdentifier)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
+
+    fn offer(address: Ipv4Addr, xid: u32, extra: Vec<DhcpOption>) -> Vec<u8> {
+        let none = Ipv4Addr::UNSPECIFIED;
+        let mut message = Message::new_with_id(xid, none, address, none, none, &MAC);
+        message.set_opcode(Opcode::BootReply);
+        message.opts_mut().insert(DhcpOption::MessageType(MessageType::Offer));
+        message.opts_mut().insert(DhcpOption::ServerIdentifier(Ipv4Addr::new(10, 77, 0, 1)));
+        for option in extra {
+            message.opts_mut().insert(option);
+        }
+        let mut bytes = Vec::new();
+        message.encode(&mut Encoder::new(&mut bytes)).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn address_and_netboot_are_told_apart() {
+        let mut heard = Heard::default();
+        let address = Ipv4Addr::new(10, 77, 0, 100);
+        let lan = vec![
+            DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 255, 0)),
+            DhcpOption::Router(vec![Ipv4Addr::new(10, 77, 0, 1)]),
+        ];
+        heard.take(&offer(address, 7, lan), 7, MAC);
+        let proxy = vec![
+            DhcpOption::ClassIdentifier(VENDOR_CLASS.into()),
+            DhcpOption::VendorExtensions(discovery::encode("http://10.77.0.2").unwrap()),
+        ];
+        heard.take(&offer(Ipv4Addr::UNSPECIFIED, 7, proxy.clone()), 7, MAC);
+        let lease = heard.offer.unwrap();
+        assert_eq!((lease.address, lease.prefix, lease.router), (address, 24, Some(Ipv4Addr::new(10, 77, 0, 1))));
+        assert_eq!(heard.netboot.as_deref(), Some("http://10.77.0.2"));
+
+        let mut other = Heard::default();
+        other.take(&offer(Ipv4Addr::UNSPECIFIED, 8, proxy), 7, MAC);
+        assert_eq!(other, Heard::default(), "an answer to somebody else's question");
+    }
+
+    proptest! {
+        #[test]
+        fn any_packet_is_survived(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), options in any::<bool>()) {
+            // Half of them get past the header, into the options.
+            if options && bytes.len() > 240 {
+                let whole = offer(Ipv4Addr::LOCALHOST, 7, vec![]);
+                bytes[..240].copy_from_slice(&whole[..240]);
+            }
+            Heard::default().take(&bytes, 7, MAC);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Network interfaces, by netlink.
+
+use anyhow::{Context, Result};
+use futures_util::TryStreamExt;
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder, new_connection};
+use std::net::Ipv4Addr;
+
+/// Speaks to the kernel's routing table.
+#[derive(Debug, Clone)]
+pub struct Links(Handle);
+
+impl Links {
+    /// Opens the connection; its task ends with the runtime.
+    ///
+    /// # Errors
+    /// When the kernel gives no netlink socket.
+    pub fn open() -> Result<Self> {
+        let (connection, handle, _) = new_connection().context("opening a netlink socket")?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    /// Switches an interface on.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub async fn up(&self, name: &str) -> Result<()> {
+        let index = self.index(name).await?;
+        let message = LinkUnspec::new_with_index(index).up().build();
+        self.0.link().set(message).execute().await.with_context(|| format!("switching on {name}"))
+    }
+
+    /// Gives an interface an address and, where there is a router, the default route.
+    ///
+    /// # Errors
+    /// When the kernel refuses; an address or route that is there already is fine.
+    pub async fn configure(&self, name: &str, address: Ipv4Addr, prefix: u8, router: Option<Ipv4Addr>) -> Result<()> {
+        let index = self.index(name).await?;
+        let added = self.0.address().add(index, address.into(), prefix).replace().execute().await;
+        added.with_context(|| format!("giving {name} the address {address}/{prefix}"))?;
+        if let Some(router) = router {
+            let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(router).build();
+            let added = self.0.route().add(route).replace().execute().await;
+            added.with_context(|| format!("setting the default route to {router}"))?;
+        }
+        Ok(())
+    }
+
+    async fn index(&self, name: &str) -> Result<u32> {
+        let mut found = self.0.link().get().match_name(name.to_owned()).execute();
+        let link = found.try_next().await.with_context(|| format!("looking for {name}"))?;
+        Ok(link.with_context(|| format!("there is no interface {name}"))?.header.index)
+    }
+}

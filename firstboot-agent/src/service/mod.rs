@@ -1,0 +1,178 @@
+//! The service in the installed system: enroll, join, ready. It ends when the cluster itself reports this boot of
+//! this machine ready, and starts again with every boot.
+
+pub mod enroll;
+pub mod identity;
+pub mod kubernetes;
+pub mod region;
+
+use crate::{
+    boot::installed::STATE,
+    console, durable, facts,
+    failure::{Coded, Failure},
+    install::{network::mac_bytes, state::InstallRecord},
+    net::{client::Netboot, dhcp},
+    report::Reporter,
+    retry::Backoff,
+};
+use anyhow::{Context, Result};
+use contracts::{
+    VERSION,
+    assignment::{Assignment, BootMode, MachineReport},
+    facts::MachineFacts,
+    machine::{JoinConfig, MACHINE_CONFIG_PATH, MachineConfig},
+    step::Step,
+};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// What every step of the service needs to know.
+#[derive(Debug)]
+pub struct Machine {
+    /// The installed template's part for the machine.
+    pub config: MachineConfig,
+    /// This attempt.
+    pub attempt: Uuid,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// MAC of the network card behind which netboot is.
+    pub mac: String,
+}
+
+/// Runs the service.
+///
+/// Without an end until the machine is ready: nobody is there who could start it again. The waits grow to a minute.
+///
+/// # Errors
+/// When the installed image or the state partition cannot be read.
+pub fn run() -> Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let config: MachineConfig =
+        contracts::read(&fs::read(MACHINE_CONFIG_PATH).context("reading the machine configuration")?)?;
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let attempt = attempt_of_this_boot();
+    let reporter = Reporter::new(attempt);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        if install_record().is_some_and(|record| record.attempt == Some(attempt)) {
+            reporter.done(Step::Restart, "started from the disk");
+        }
+        let mut machine = Machine { config, attempt, boot_id, mac: String::new() };
+        let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
+        while let Err(failure) = become_member(&mut machine, &reporter).await {
+            let wait = backoff.next_wait();
+            console::line(&format!(
+                "not a member yet ({failure}, code {}); trying again in {} s",
+                failure.code,
+                wait.as_secs()
+            ));
+            tokio::time::sleep(wait).await;
+        }
+        reporter.flush(Duration::from_secs(60)).await;
+        Ok(())
+    })
+}
+
+/// The steps, in order.
+async fn become_member(machine: &mut Machine, reporter: &Reporter) -> Result<(), Failure> {
+    let (netboot, assignment) = find_store(machine).await?;
+    reporter.connect(netboot.clone(), &machine.mac);
+    let key = identity::load_or_make(Path::new(STATE)).code("machine-key")?;
+    let region = region::Region::connect(&assignment, &key).code("region")?;
+
+    let enrolled = reporter.step(Step::Enroll, "asking the region to admit this machine", async {
+        let admitted = enroll::enroll(machine, &netboot, &region, &key).await?;
+        let words = format!("admitted as {}", admitted.admission.name);
+        Ok((admitted, words))
+    });
+    let enrolled = enrolled.await?;
+    let JoinConfig::Kubernetes { .. } = &machine.config.join;
+    let joined = reporter.step(Step::Join, "joining the cluster", kubernetes::join(machine, &region, enrolled));
+    let request = joined.await?;
+    let ready = reporter.step(Step::Ready, "waiting until the cluster reports this machine ready", async {
+        kubernetes::ready(machine, &region, &request, reporter).await
+    });
+    ready.await?;
+    journey_ended();
+    Ok(())
+}
+
+/// How long the network may take to come up after the system started before that is worth a word: spanning tree
+/// keeps a port silent for thirty seconds and more.
+const NETWORK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// netboot and its answer. The installed system has its network from systemd-networkd; only the place of netboot is
+/// asked for.
+async fn find_store(machine: &mut Machine) -> Result<(Netboot, Assignment), Failure> {
+    let end = Instant::now() + NETWORK_PATIENCE;
+    let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        let facts = facts::gather(false);
+        for nic in facts.nics.iter().filter(|nic| nic.carrier) {
+            let Some(mac) = mac_bytes(&nic.mac) else { continue };
+            // A card that is being set up may refuse for a moment.
+            let Ok(heard) = dhcp::discover(&nic.kernel_name, mac, false, Duration::from_secs(2)).await else {
+                continue;
+            };
+            let Some(base) = heard.netboot else { continue };
+            let netboot = Netboot::new(&base).code("network")?;
+            machine.mac.clone_from(&nic.mac);
+            if let Some(assignment) = ask(machine, &netboot, facts.clone(), end).await? {
+                return Ok((netboot, assignment));
+            }
+        }
+        if Instant::now() > end {
+            return Err(Failure::new(
+                "no-boot-service",
+                "no network card with a cable hears the store's boot service; check the cable, and that netboot runs",
+            ));
+        }
+        tokio::time::sleep(pause.next_wait()).await;
+    }
+}
+
+/// `None` while the address is still missing that a TCP connection needs.
+async fn ask(
+    machine: &Machine,
+    netboot: &Netboot,
+    facts: MachineFacts,
+    end: Instant,
+) -> Result<Option<Assignment>, Failure> {
+    let report = MachineReport {
+        version: VERSION,
+        attempt: machine.attempt,
+        boot_mode: BootMode::Installed,
+        mac: machine.mac.clone(),
+        boot_id: machine.boot_id.clone(),
+        facts,
+    };
+    match netboot.assign(&report).await {
+        Ok(assignment) => Ok(Some(assignment)),
+        Err(_) if Instant::now() < end => Ok(None),
+        Err(error) => Err(error).code("no-assignment"),
+    }
+}
+
+/// The first boot goes on with the attempt of the install, every later one is an attempt of its own.
+fn attempt_of_this_boot() -> Uuid {
+    install_record().and_then(|record| record.attempt).unwrap_or_else(Uuid::new_v4)
+}
+
+fn install_record() -> Option<InstallRecord> {
+    serde_json::from_slice(&fs::read(Path::new(STATE).join(InstallRecord::FILE)).ok()?).ok()
+}
+
+/// The journey is over: later boots are attempts of their own. Losing this to a power cut only joins two attempts
+/// on the store page.
+fn journey_ended() {
+    if let Some(record) = install_record().filter(|record| record.attempt.is_some()) {
+        let ended = InstallRecord { attempt: None, ..record };
+        if let Ok(bytes) = serde_json::to_vec_pretty(&ended) {
+            let _ = durable::write(&Path::new(STATE).join(InstallRecord::FILE), &bytes, 0o644);
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The install code as an ordinary process, against repositories that were tampered with while they were served.
+//! One file per family of attacks.
+
+mod archives;
+mod metadata;
+mod old_states;
+mod shop;
+mod streams;
+mod targets;
+mod tuf;

@@ -1,0 +1,208 @@
+//! What people see: steps, progress, errors with a hint. The one module that prints.
+
+use clap::{CommandFactory, Parser};
+use contracts::exit::{Code, Lack};
+use image_builder::{
+    cli::{self, Cli, Command, KeysCommand},
+    keys,
+    pipeline::{self, BuildError},
+    report::Reporter,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Report, miette};
+use profiles::ProfileError;
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Reads the command line, does it, and says how it went.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start"), None, Code::Host),
+    };
+    // One thread: the kernel's parent-death signal, which ends our programs with us, is tied to it.
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+            (Err(error), _) | (_, Err(error)) => {
+                return fail(&anyhow::Error::new(error).context("cannot wait for Ctrl-C"), None, Code::Host);
+            }
+        };
+        let left = cli.command.left_by_interruption();
+        // What is dropped here ends its program, with all mounts, and removes its temporary folders. Work that has
+        // just been finished is not called interrupted.
+        tokio::select! {
+            biased;
+            code = execute(cli.command) => code,
+            _ = interrupt.recv() => interrupted(left),
+            _ = terminate.recv() => interrupted(left),
+        }
+    })
+}
+
+fn interrupted(left: &str) -> ExitCode {
+    say(format_args!("interrupted; {left}"));
+    Code::Interrupted.into()
+}
+
+async fn execute(command: Command) -> ExitCode {
+    match command {
+        Command::Build(arguments) => {
+            let json = arguments.json;
+            let request = arguments.request(|name| std::env::var(name).ok(), time::OffsetDateTime::now_utc());
+            let mut console = Console::new();
+            match pipeline::build(&request, &mut console).await {
+                Ok(summary) if json => match serde_json::to_string_pretty(&summary) {
+                    Ok(text) => print_line(&text),
+                    Err(error) => fail(&error.into(), None, Code::Failed),
+                },
+                Ok(summary) => print_line(&summary.manifest),
+                Err(error) => {
+                    console.failed();
+                    build_failed(error)
+                }
+            }
+        }
+        Command::Keys { command: KeysCommand::Init { out } } => match keys::init(&out).await {
+            Ok(_) => {
+                let place = out.display();
+                say(format_args!("keys are in {place}; whoever has them can sign images, so keep them safe"));
+                Code::Done.into()
+            }
+            Err(error) => {
+                let (hint, code) = (cli::keys_hint(&error), cli::keys_code(&error));
+                fail(&error.into(), hint, code)
+            }
+        },
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "image-builder", &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+}
+
+/// Prints data. A reader that went away (`| head`) is not an error of ours.
+fn print_line(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let hint = Lack::of(&error).map(|lack| lack.hint().to_owned());
+            fail(&anyhow::Error::new(error).context("cannot write to standard output"), hint, Code::Host)
+        }
+        _ => Code::Done.into(),
+    }
+}
+
+/// Says a line on standard error. `eprintln!` would panic where nobody can read it; then there is nobody to tell.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn build_failed(error: BuildError) -> ExitCode {
+    let code = cli::code(&error);
+    if let BuildError::Template(inner) = &error
+        && let ProfileError::Invalid(problem) = inner.as_ref()
+    {
+        say(format_args!("error: {error}"));
+        let label = LabeledSpan::at(problem.bytes.clone(), "here");
+        let report: Report = miette!(labels = vec![label], help = problem.fix.clone(), "{}", problem.message);
+        let report =
+            report.with_source_code(NamedSource::new(problem.file.display().to_string(), problem.text.clone()));
+        let mut text = String::new();
+        // Off a terminal lines get no colours and the same width everywhere.
+        let terminal = std::io::stderr().is_terminal();
+        let theme = if terminal { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(terminal);
+        let drawn = handler.render_report(&mut text, report.as_ref());
+        say(format_args!("{}", if drawn.is_ok() { text } else { problem.to_string() }));
+        return code.into();
+    }
+    let hint = cli::hint(&error);
+    fail(&error.into(), hint, code)
+}
+
+/// Prints the chain of causes and what to do next. Links of the chain that only repeat the next one are left out.
+fn fail(error: &anyhow::Error, hint: Option<String>, code: Code) -> ExitCode {
+    let mut last = error.to_string();
+    say(format_args!("error: {last}"));
+    for cause in error.chain().skip(1) {
+        let text = cause.to_string();
+        if text != last {
+            say(format_args!("  because: {text}"));
+        }
+        last = text;
+    }
+    if let Some(hint) = hint {
+        say(format_args!("hint: {hint}"));
+    }
+    code.into()
+}
+
+/// How often a line of a program's output is shown where nothing can be redrawn.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows steps on standard error: a line that is redrawn on a terminal, plain lines elsewhere.
+struct Console {
+    bar: Option<ProgressBar>,
+    terminal: bool,
+    last_line: Instant,
+}
+
+impl Console {
+    fn new() -> Self {
+        Self { bar: None, terminal: std::io::stderr().is_terminal(), last_line: Instant::now() }
+    }
+
+    fn failed(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Reporter for Console {
+    fn started(&mut self, number: usize, total: usize, title: &str) {
+        self.last_line = Instant::now();
+        if !self.terminal {
+            say(format_args!("[{number}/{total}] {title}"));
+            return;
+        }
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4}  {wide_msg:.dim}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(format!("[{number}/{total}] {title}"));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        self.bar = Some(bar);
+    }
+
+    fn line(&mut self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(line.to_owned()),
+            None => {
+                // mmdebstrap marks its own steps and warnings; apt and dpkg say far more than anyone reads.
+                let marked = ["I: ", "W: ", "E: "].iter().any(|mark| line.starts_with(mark));
+                if marked || self.last_line.elapsed() >= PLAIN_INTERVAL {
+                    self.last_line = Instant::now();
+                    say(format_args!("      {line}"));
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, title: &str, seconds: f64, detail: &str) {
+        match self.bar.take() {
+            Some(bar) => {
+                bar.finish_and_clear();
+                say(format_args!("{title}: {detail} ({seconds:.1} s)"));
+            }
+            None => say(format_args!("      {detail} ({seconds:.1} s)")),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! File operations whose errors say what was tried and on which path.
+
+use sha2::{Digest, Sha256};
+use std::{
+    fs, io,
+    io::{Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A file operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct FileError {
+    /// For example `write`.
+    pub action: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Names the action and the path of an error.
+pub fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
+    move |source| FileError { action, path: path.to_owned(), source }
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// [`FileError`].
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    fs::read(path).map_err(at("read", path))
+}
+
+/// Makes a folder and those above it.
+///
+/// # Errors
+/// [`FileError`].
+pub fn create_folder(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(at("make the folder", path))
+}
+
+/// Writes a file with exactly these permission bits, whatever the umask is; makes the folders above it.
+///
+/// # Errors
+/// [`FileError`].
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    if let Some(folder) = path.parent() {
+        create_folder(folder)?;
+    }
+    // Through a link one would write outside of the tree.
+    remove(path)?;
+    fs::write(path, bytes).map_err(at("write", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at("set the mode of", path))
+}
+
+/// Writes a secret: mode 0600 from the first byte on, never over an existing file.
+///
+/// # Errors
+/// [`FileError`].
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(at("create", path))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at("write", path))
+}
+
+/// Removes a file, link or whole folder; nothing there is fine. Links are not followed.
+///
+/// # Errors
+/// [`FileError`].
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a file to a path that appears only when the copy is whole and on the disk.
+///
+/// # Errors
+/// [`FileError`].
+pub fn publish(from: &Path, to: &Path) -> Result<(), FileError> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    create_folder(folder)?;
+    let mut temporary =
+        tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(at("write into", folder))?;
+    let mut source = fs::File::open(from).map_err(at("read", from))?;
+    io::copy(&mut source, &mut temporary).map_err(at("write", to))?;
+    temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(at("set the mode of", to))?;
+    temporary.as_file().sync_all().map_err(at("write", to))?;
+    temporary.persist(to).map_err(|error| at("write", to)(error.error))?;
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write", folder))
+}
+
+/// SHA-256 of a file, in hex.
+///
+/// # Errors
+/// [`FileError`].
+pub fn sha256(path: &Path) -> Result<String, FileError> {
+    let mut file = fs::File::open(path).map_err(at("read", path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(at("read", path))? {
+            0 => return Ok(hex::encode(hasher.finalize())),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+/// Bytes of a file.
+///
+/// # Errors
+/// [`FileError`].
+pub fn length(path: &Path) -> Result<u64, FileError> {
+    fs::metadata(path).map(|found| found.len()).map_err(at("look at", path))
+}
+
+/// SHA-256 over labelled parts: the key under which something is cached. Lengths are hashed too, so that parts
+/// cannot run into each other.
+#[derive(Debug, Default, Clone)]
+pub struct InputHash(Sha256);
+
+impl InputHash {
+    /// Adds one input.
+    #[must_use]
+    pub fn with(mut self, label: &str, value: impl AsRef<[u8]>) -> Self {
+        for part in [label.as_bytes(), value.as_ref()] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+        self
+    }
+
+    /// The key, 64 hex digits.
+    #[must_use]
+    pub fn finish(self) -> String {
+        hex::encode(self.0.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_parts_do_not_run_into_each_other() {
+        let one = InputHash::default().with("a", "bc").finish();
+        let two = InputHash::default().with("ab", "c").finish();
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_secret_is_0600_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write_secret(&path, b"1").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_secret(&path, b"2").is_err());
+    }
+}

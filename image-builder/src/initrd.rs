@@ -1,0 +1,298 @@
+//! The initrd: the agent as `/init`, five of Debian's tools with their libraries, drivers, and the roots of trust.
+//! No shell, no systemd, no udev.
+
+use crate::{
+    command::CommandError,
+    elf::{self, ElfError},
+    files::{self, FileError, at},
+    modules,
+    report::Reporter,
+    tools::{Tools, WORK},
+};
+use contracts::manifest::TrustFloor;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// The tools, by their place in the initrd and in the tools tree.
+const TOOLS: [&str; 5] =
+    ["usr/sbin/blkid", "usr/sbin/mkfs.ext4", "usr/sbin/mkfs.vfat", "usr/sbin/modprobe", "usr/sbin/veritysetup"];
+
+/// Mount points, and the folders of a merged /usr. The kernel starts `/sbin/modprobe`, programs ask for `/lib64`.
+const FOLDERS: [&str; 8] = ["dev", "etc", "proc", "run", "state", "sys", "sysroot", "tmp"];
+const LINKS: [(&str, &str); 4] = [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
+
+/// Good compression in a few seconds; the kernel unpacks every level at the same speed.
+const ZSTD_LEVEL: i32 = 12;
+
+/// One thing in the initrd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A folder.
+    Folder,
+    /// A link and where it points.
+    Link(String),
+    /// A file with this mode and content.
+    File(u32, Vec<u8>),
+    /// A file with this mode; its content lies on the host.
+    Copy(u32, PathBuf),
+}
+
+/// The initrd's content by path, without a leading `/`. Sorted, so that equal contents make equal archives.
+pub type Entries = BTreeMap<String, Entry>;
+
+/// Why there is no initrd.
+#[derive(Debug, thiserror::Error)]
+pub enum InitrdError {
+    /// A tool failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A program of the tools tree cannot be taken over.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// The agent could not run: nothing in an initrd would load it.
+    #[error("the agent {} needs the dynamic linker {linker}, but the initrd has no libraries for it", path.display())]
+    DynamicAgent {
+        /// Which file.
+        path: PathBuf,
+        /// What it asks for.
+        linker: String,
+    },
+    /// The trust floor could not be written as JSON.
+    #[error("cannot write the trust floor as JSON")]
+    Json(#[source] serde_json::Error),
+    /// cpio's newc format has 32-bit sizes.
+    #[error("{0} is too long for a cpio archive")]
+    TooLong(String),
+}
+
+/// Bytes of an initrd, as packed and as the kernel unpacks it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Compressed.
+    pub packed: u64,
+    /// Uncompressed.
+    pub unpacked: u64,
+}
+
+/// What the initrd is made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The agent, a static program.
+    pub agent: &'a Path,
+    /// The root with the kernel's modules.
+    pub root: &'a Path,
+    /// The kernel's release.
+    pub kernel: &'a str,
+    /// The TUF root of trust.
+    pub trust_root: &'a [u8],
+    /// Versions and time that nothing may be older than.
+    pub floor: &'a TrustFloor,
+}
+
+/// Refuses an agent that could not run as `/init`.
+///
+/// # Errors
+/// See [`InitrdError`].
+pub fn check_agent(path: &Path) -> Result<(), InitrdError> {
+    let needs = elf::needs(&files::read(path)?).ok_or_else(|| ElfError::NotElf(path.to_owned()))?;
+    match needs.interpreter {
+        Some(linker) => Err(InitrdError::DynamicAgent { path: path.to_owned(), linker }),
+        None => Ok(()),
+    }
+}
+
+/// Makes `initrd.zst` in the work folder.
+///
+/// # Errors
+/// See [`InitrdError`].
+pub async fn make(
+    tools: &Tools,
+    work: &Path,
+    parts: &Parts<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<Sizes, InitrdError> {
+    stage_modules(tools, work, parts, reporter).await?;
+    let mut entries = Entries::new();
+    for (path, target) in LINKS {
+        entries.insert(path.into(), Entry::Link(target.into()));
+    }
+    entries.insert("init".into(), Entry::Copy(0o755, parts.agent.to_owned()));
+    let programs: Vec<PathBuf> = TOOLS.iter().map(|tool| tools.path().join(tool)).collect();
+    for (tool, path) in TOOLS.iter().zip(&programs) {
+        entries.insert((*tool).into(), Entry::Copy(0o755, path.clone()));
+    }
+    for (path, library) in elf::libraries(tools.path(), &programs)? {
+        entries.insert(path, Entry::Copy(0o755, library));
+    }
+    // Which features mkfs.ext4 turns on; the same file that the installed system has.
+    entries.insert("etc/mke2fs.conf".into(), Entry::Copy(0o644, tools.path().join("etc/mke2fs.conf")));
+    // Where mkfs looks whether its device is mounted.
+    entries.insert("etc/mtab".into(), Entry::Link("../proc/self/mounts".into()));
+    entries.insert("etc/shelfboot/root.json".into(), Entry::File(0o644, parts.trust_root.to_vec()));
+    let floor = serde_json::to_vec_pretty(parts.floor).map_err(InitrdError::Json)?;
+    entries.insert("etc/shelfboot/trust.json".into(), Entry::File(0o644, floor));
+    add_tree(&mut entries, &work.join("modules"), "")?;
+    add_folders(&mut entries);
+
+    let packed = work.join("initrd.zst");
+    let file = fs::File::create(&packed).map_err(at("write", &packed))?;
+    let mut encoder = zstd::Encoder::new(io::BufWriter::new(file), ZSTD_LEVEL).map_err(at("write", &packed))?;
+    let unpacked = write_archive(&entries, &mut encoder)?;
+    encoder.finish().and_then(|mut file| file.flush()).map_err(at("write", &packed))?;
+    Ok(Sizes { packed: files::length(&packed)?, unpacked })
+}
+
+/// Copies the chosen modules to `modules/` in the work folder, unpacks them and writes their indexes anew. They
+/// are unpacked because unpacking xz module by module would take seconds of the machine's only busy core; the
+/// initrd as a whole is compressed anyway.
+async fn stage_modules(
+    tools: &Tools,
+    work: &Path,
+    parts: &Parts<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<(), InitrdError> {
+    let from = parts.root.join("usr/lib/modules").join(parts.kernel);
+    let stage = work.join("modules");
+    files::remove(&stage)?;
+    let to = stage.join("usr/lib/modules").join(parts.kernel);
+    let text = |name: &str| files::read(&from.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let chosen = modules::select(&text("modules.dep")?, &text("modules.softdep")?);
+    let lists = ["modules.builtin", "modules.builtin.modinfo", "modules.order"].map(str::to_owned);
+    for path in chosen.iter().chain(&lists) {
+        files::write(&to.join(path), &files::read(&from.join(path))?, 0o644)?;
+    }
+    // depmod looks below /lib.
+    let lib = stage.join("lib");
+    std::os::unix::fs::symlink("usr/lib", &lib).map_err(at("link", &lib))?;
+    let sandbox = tools.sandbox(work);
+    let unpack = format!("find {WORK}/modules -name '*.ko.xz' -print0 | xargs -0 -r -n 64 -P 2 xz --decompress");
+    sandbox.run(reporter, "sh", &["-c", &unpack]).await?;
+    sandbox.run(reporter, "depmod", &["-b", &format!("{WORK}/modules"), parts.kernel]).await?;
+    files::remove(&lib)?;
+    Ok(())
+}
+
+/// Adds every file and link below a folder of the host.
+fn add_tree(entries: &mut Entries, folder: &Path, below: &str) -> Result<(), InitrdError> {
+    for entry in fs::read_dir(folder).map_err(at("list", folder))? {
+        let path = entry.map_err(at("list", folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let inside = if below.is_empty() { name.into_owned() } else { format!("{below}/{name}") };
+        if path.is_dir() {
+            add_tree(entries, &path, &inside)?;
+        } else {
+            let mode = path.metadata().map_err(at("look at", &path))?.permissions().mode() & 0o777;
+            entries.insert(inside, Entry::Copy(mode, path));
+        }
+    }
+    Ok(())
+}
+
+/// Adds the mount points and every folder that something lies in.
+fn add_folders(entries: &mut Entries) {
+    let mut folders: Vec<String> = FOLDERS.iter().map(|folder| (*folder).to_owned()).collect();
+    for path in entries.keys() {
+        let mut rest = path.as_str();
+        while let Some((folder, _)) = rest.rsplit_once('/') {
+            folders.push(folder.to_owned());
+            rest = folder;
+        }
+    }
+    for folder in folders {
+        entries.entry(folder).or_insert(Entry::Folder);
+    }
+}
+
+/// Writes a newc archive: sorted, owned by root, dated 1970. Returns its length.
+///
+/// # Errors
+/// [`InitrdError::File`] and [`InitrdError::TooLong`].
+pub fn write_archive(entries: &Entries, out: &mut impl Write) -> Result<u64, InitrdError> {
+    let mut out = Counted { inner: out, bytes: 0 };
+    for (inode, (path, entry)) in (1u32..).zip(entries) {
+        let (mode, content) = match entry {
+            Entry::Folder => (0o040_755, Vec::new()),
+            Entry::Link(target) => (0o120_777, target.clone().into_bytes()),
+            Entry::File(mode, content) => (0o100_000 | mode, content.clone()),
+            Entry::Copy(mode, host) => (0o100_000 | mode, files::read(host)?),
+        };
+        let length = u32::try_from(content.len()).map_err(|_| InitrdError::TooLong(path.clone()))?;
+        let builder = cpio::newc::Builder::new(path).ino(inode).mode(mode);
+        let mut writer = builder.write(&mut out, length);
+        let written = writer.write_all(&content).and_then(|()| writer.finish());
+        written.map_err(at("pack", Path::new(path)))?;
+    }
+    cpio::newc::trailer(&mut out).map_err(at("pack", Path::new("the archive's end")))?;
+    Ok(out.bytes)
+}
+
+struct Counted<'a, W> {
+    inner: &'a mut W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries() -> Entries {
+        let mut entries = Entries::new();
+        entries.insert("usr/sbin/tool".into(), Entry::File(0o755, b"program".to_vec()));
+        entries.insert("sbin".into(), Entry::Link("usr/sbin".into()));
+        add_folders(&mut entries);
+        entries
+    }
+
+    #[test]
+    fn equal_contents_make_equal_archives() {
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        let length = write_archive(&entries(), &mut one).unwrap();
+        write_archive(&entries(), &mut two).unwrap();
+        assert_eq!(one, two);
+        assert_eq!(length, one.len() as u64);
+    }
+
+    #[test]
+    fn folders_come_before_what_lies_in_them() {
+        let mut bytes = Vec::new();
+        write_archive(&entries(), &mut bytes).unwrap();
+        let (mut rest, mut listing) = (&bytes[..], String::new());
+        loop {
+            let reader = cpio::newc::Reader::new(rest).unwrap();
+            if reader.entry().is_trailer() {
+                break;
+            }
+            listing += &format!("{:o} {} {}\n", reader.entry().mode(), reader.entry().mtime(), reader.entry().name());
+            rest = reader.finish().unwrap();
+        }
+        insta::assert_snapshot!(listing);
+    }
+
+    #[test]
+    fn a_dynamic_agent_is_refused() {
+        // A test program is linked dynamically unless the target is static altogether.
+        let this = std::env::current_exe().unwrap();
+        let dynamic = elf::needs(&fs::read(&this).unwrap()).unwrap().interpreter.is_some();
+        assert_eq!(matches!(check_agent(&this), Err(InitrdError::DynamicAgent { .. })), dynamic);
+    }
+}

@@ -1,0 +1,9 @@
+//! `image-builder`: see the library's documentation.
+
+#![forbid(unsafe_code)]
+
+mod console;
+
+fn main() -> std::process::ExitCode {
+    console::run()
+}

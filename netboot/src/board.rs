@@ -1,0 +1,231 @@
+//! What each machine is doing: the source of the store page, of `/v1/status`, and of netboot's own events.
+//!
+//! Pure: time comes in as an argument, events to emit come out. An attempt lasts from one power-on to the next;
+//! the restart in the middle of the journey belongs to it, although the firmware asks the network again then.
+
+use crate::proto::mac::Mac;
+use contracts::{
+    event::{StepEvent, StepStatus},
+    status::{MachineStatus, StepLine},
+    step::Step,
+};
+use std::collections::BTreeMap;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+/// Machines that are remembered; beyond that the one unheard of for longest is forgotten.
+const MOST: usize = 256;
+/// Firmware repeats its requests, and goes from PXE to HTTP Boot, for this long within one power-on.
+const FIRMWARE_PATIENCE: Duration = Duration::minutes(3);
+/// After the `restart` step, the same journey comes back within this.
+const RESTART_PATIENCE: Duration = Duration::minutes(10);
+const PROGRESS_EVERY: Duration = Duration::seconds(1);
+/// The agent speaks within this after the boot image was handed out, also on slow machines.
+const AGENT_STARTS: Duration = Duration::minutes(3);
+
+/// The code of a machine that got its boot image whole, but whose agent never spoke.
+pub const BOOT_REFUSED: &str = "boot-refused";
+
+/// What to look at then, the likeliest first.
+pub const BOOT_REFUSED_CHECKS: [&str; 3] = [
+    "Its screen: edk2 and many others print \"Access Denied\" or \"Security Violation\" when Secure Boot refuses an image.",
+    "Its firmware setup: the certificate that signs the images must be in the Secure Boot database (db), and this boot \
+     image must be the one that was built: publish it again.",
+    "Its memory: 1 GiB is the least. With less, firmware fetches the image and cannot start it.",
+];
+
+#[derive(Debug, Clone)]
+struct Entry {
+    name: Option<String>,
+    boot_bytes: u64,
+    install_bytes: u64,
+    attempt: Option<Uuid>,
+    lines: Vec<StepLine>,
+    heard: OffsetDateTime,
+    firmware_heard: Option<OffsetDateTime>,
+}
+
+/// All machines.
+#[derive(Debug, Default)]
+pub struct Board {
+    machines: BTreeMap<Mac, Entry>,
+}
+
+/// Marks the step `netboot` of a machine that got its boot image whole some minutes ago and is silent since.
+pub fn note_silence(machine: &mut MachineStatus, now: OffsetDateTime) {
+    let Some(line) = machine.steps.last_mut() else { return };
+    if line.step == Step::Netboot && line.status == StepStatus::Done && now - line.updated > AGENT_STARTS {
+        line.status = StepStatus::Waiting;
+        line.code = Some(BOOT_REFUSED.into());
+        line.message =
+            "the boot image was handed out whole, but no agent has spoken: the firmware may have refused it".into();
+    }
+}
+
+fn event(step: Step, status: StepStatus, message: impl Into<String>) -> StepEvent {
+    let message = message.into();
+    StepEvent { step, status, attempt: None, message, progress: None, eta_seconds: None, code: None }
+}
+
+impl Board {
+    /// The machine's firmware asked for a boot server. Gives the `power-on` event when that begins an attempt.
+    pub fn firmware_asked(&mut self, now: OffsetDateTime, mac: Mac, message: &str) -> Option<StepEvent> {
+        let entry = self.entry(now, mac);
+        let begins = entry.firmware_begins_attempt(now);
+        entry.firmware_heard = Some(now);
+        if !begins {
+            return None;
+        }
+        entry.lines.clear();
+        entry.attempt = None;
+        let event = event(Step::PowerOn, StepStatus::Done, message);
+        entry.note(now, &event);
+        Some(event)
+    }
+
+    /// The machine's firmware got an answer. Gives the start of `netboot`, once per attempt.
+    pub fn firmware_answered(&mut self, now: OffsetDateTime, mac: Mac, message: &str) -> Option<StepEvent> {
+        let entry = self.entry(now, mac);
+        if entry.line(Step::Netboot).is_some() {
+            return None;
+        }
+        let event = event(Step::Netboot, StepStatus::Started, message);
+        entry.note(now, &event);
+        Some(event)
+    }
+
+    /// True when the machine's firmware was heard in this attempt: it may take a spare's entry.
+    #[must_use]
+    pub fn firmware_is_booting(&self, now: OffsetDateTime, mac: Mac) -> bool {
+        let heard = self.machines.get(&mac).and_then(|e| e.firmware_heard);
+        heard.is_some_and(|at| now - at < RESTART_PATIENCE)
+    }
+
+    /// Bytes of the boot file went out; `progress` is how much of the file is through, 1.0 at its end.
+    pub fn boot_sent(&mut self, now: OffsetDateTime, mac: Mac, bytes: u64, progress: f64) -> Option<StepEvent> {
+        let entry = self.entry(now, mac);
+        entry.boot_bytes += bytes;
+        let line = entry.line(Step::Netboot)?;
+        if line.status == StepStatus::Done {
+            return None;
+        }
+        let event = if progress >= 1.0 {
+            event(Step::Netboot, StepStatus::Done, "the boot image was handed out whole")
+        } else {
+            if line.progress.is_some() && now - line.updated < PROGRESS_EVERY {
+                return None;
+            }
+            let message = format!("handing out the boot image: {:.0} %", progress * 100.0);
+            StepEvent { progress: Some(progress), ..event(Step::Netboot, StepStatus::Progress, message) }
+        };
+        entry.note(now, &event);
+        Some(event)
+    }
+
+    /// Bytes below `/repo/` went out.
+    pub fn install_sent(&mut self, now: OffsetDateTime, mac: Mac, bytes: u64) {
+        self.entry(now, mac).install_bytes += bytes;
+    }
+
+    /// The agent said something.
+    pub fn agent_said(&mut self, now: OffsetDateTime, mac: Mac, event: &StepEvent) {
+        let entry = self.entry(now, mac);
+        if let Some(attempt) = event.attempt
+            && entry.attempt != Some(attempt)
+        {
+            let goes_on = entry.attempt.is_none() || entry.lines.last().is_some_and(|l| l.step == Step::Restart);
+            if !goes_on {
+                entry.lines.clear();
+            }
+            entry.attempt = Some(attempt);
+        }
+        entry.note(now, event);
+    }
+
+    /// The inventory's name for a machine.
+    pub fn set_name(&mut self, now: OffsetDateTime, mac: Mac, name: Option<&str>) {
+        self.entry(now, mac).name = name.map(str::to_owned);
+    }
+
+    /// Every machine, the most recently heard first. `installed` tells whether its permit is used up.
+    #[must_use]
+    pub fn machines(&self, installed: impl Fn(Mac) -> bool) -> Vec<MachineStatus> {
+        let mut entries: Vec<_> = self.machines.iter().collect();
+        entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.heard));
+        let status = |(mac, entry): (&Mac, &Entry)| MachineStatus {
+            mac: mac.to_string(),
+            name: entry.name.clone(),
+            boot_bytes: entry.boot_bytes,
+            install_bytes: entry.install_bytes,
+            installed: installed(*mac),
+            steps: entry.lines.clone(),
+        };
+        entries.into_iter().map(status).collect()
+    }
+
+    fn entry(&mut self, now: OffsetDateTime, mac: Mac) -> &mut Entry {
+        if !self.machines.contains_key(&mac) && self.machines.len() >= MOST {
+            let oldest = self.machines.iter().min_by_key(|(_, e)| e.heard).map(|(mac, _)| *mac);
+            oldest.and_then(|mac| self.machines.remove(&mac));
+        }
+        let entry = self.machines.entry(mac).or_insert_with(|| Entry {
+            name: None,
+            boot_bytes: 0,
+            install_bytes: 0,
+            attempt: None,
+            lines: Vec::new(),
+            heard: now,
+            firmware_heard: None,
+        });
+        entry.heard = now;
+        entry
+    }
+}
+
+impl Entry {
+    fn line(&self, step: Step) -> Option<&StepLine> {
+        self.lines.iter().find(|line| line.step == step)
+    }
+
+    fn firmware_begins_attempt(&self, now: OffsetDateTime) -> bool {
+        let Some(last) = self.lines.last() else { return true };
+        match last.step {
+            Step::Restart => now - last.updated > RESTART_PATIENCE,
+            Step::PowerOn | Step::Netboot if last.status != StepStatus::Done || last.step == Step::PowerOn => {
+                self.firmware_heard.is_none_or(|at| now - at > FIRMWARE_PATIENCE)
+            }
+            _ => true,
+        }
+    }
+
+    fn note(&mut self, now: OffsetDateTime, event: &StepEvent) {
+        let known = self.lines.iter().position(|line| line.step == event.step);
+        let Some(at) = known else {
+            self.lines.push(StepLine {
+                step: event.step,
+                status: event.status,
+                started: now,
+                updated: now,
+                progress: event.progress,
+                message: event.message.clone(),
+                code: event.code.clone(),
+            });
+            return;
+        };
+        // The installed system finds the network once more after the restart: that step stays as it ended.
+        let ends = matches!(event.status, StepStatus::Done | StepStatus::Failed);
+        if self.lines[at].status == StepStatus::Done && (!ends || at + 1 < self.lines.len()) {
+            return;
+        }
+        let line = &mut self.lines[at];
+        line.status = event.status;
+        line.updated = now;
+        line.progress = event.progress.or(line.progress.filter(|_| event.status == StepStatus::Waiting));
+        line.message.clone_from(&event.message);
+        line.code.clone_from(&event.code);
+    }
+}
+
+#[cfg(test)]
+#[path = "board_tests.rs"]
+mod tests;

@@ -1,0 +1,265 @@
+//! Boot files: the signed UKI of each template that the assignments name, verified through TUF, held in memory
+//! under one name for TFTP (`TEMPLATE.efi`) and HTTP (`/boot/TEMPLATE.efi`). For BIOS machines see [`bios`].
+
+pub mod bios;
+
+use crate::proto::http::Validators;
+use bytes::Bytes;
+use contracts::{
+    assignment::ImageRef,
+    manifest::{Channel, ImageManifest},
+};
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
+};
+use tough::{FilesystemTransport, Repository, RepositoryLoader, TargetName};
+use url::Url;
+
+/// A UKI with every driver has some 100 MB; more than this would not fit into a small router.
+const LARGEST_BOOT_FILE: u64 = 512 << 20;
+const LARGEST_DOCUMENT: u64 = 1 << 20;
+
+/// Why boot files cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A file or folder is missing.
+    #[error("cannot read {}", .0.display())]
+    Read(PathBuf, #[source] std::io::Error),
+    /// A path that no URL can name.
+    #[error("{} is not a folder that a URL can name", .0.display())]
+    Path(PathBuf),
+    /// TUF does not accept the repository.
+    #[error("the repository {} does not verify from {}", .repository.display(), .trust.display())]
+    Verify {
+        /// The repository.
+        repository: PathBuf,
+        /// The root of trust.
+        trust: PathBuf,
+        /// What TUF says.
+        #[source]
+        source: Box<tough::error::Error>,
+    },
+    /// A target is not what the signed metadata says.
+    #[error("the target `{0}` does not verify")]
+    Target(String, #[source] Box<tough::error::Error>),
+    /// A target is not there.
+    #[error("the repository has no target `{0}`")]
+    NoTarget(String),
+    /// A target is larger than makes sense.
+    #[error("the target `{name}` has {bytes} bytes, more than {most}")]
+    TooLarge {
+        /// Its name.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// The bound.
+        most: u64,
+    },
+    /// A UKI that BIOS machines cannot be started from.
+    #[error("the target `{0}` cannot be taken apart for BIOS machines")]
+    Uki(String, #[source] bios::NotForBios),
+    /// A document in the repository is unreadable.
+    #[error("the target `{0}` is unreadable")]
+    Document(String, #[source] contracts::ReadError),
+}
+
+/// One boot file.
+#[derive(Debug, Clone)]
+pub struct BootFile {
+    /// The UKI.
+    pub bytes: Bytes,
+    /// For HTTP's conditions.
+    pub validators: Validators,
+    /// The image's version.
+    pub version: String,
+    /// Which part of the boot this file is, as shares of 1: where it begins and where it ends. What is only a step on
+    /// the way to the boot image ends at 0.
+    pub share: (f64, f64),
+}
+
+impl BootFile {
+    fn new(bytes: Bytes, version: &str, share: (f64, f64)) -> Self {
+        let etag = format!("\"{}\"", hex::encode(Sha256::digest(&bytes)));
+        let validators = Validators { length: bytes.len() as u64, etag, modified: SystemTime::now() };
+        Self { bytes, validators, version: version.to_owned(), share }
+    }
+
+    /// How much of the whole boot is through when `fraction` of this file is.
+    #[must_use]
+    pub fn progress(&self, fraction: f64) -> f64 {
+        let (from, to) = self.share;
+        // Exactly the end at the end: 1.0 means that everything was handed out.
+        if fraction >= 1.0 { to } else { from + (to - from) * fraction }
+    }
+}
+
+/// What is served now.
+#[derive(Debug, Clone, Default)]
+pub struct BootSet {
+    /// By name, `TEMPLATE.efi`.
+    pub files: BTreeMap<String, BootFile>,
+    /// Why something is missing, in a sentence for people.
+    pub problem: Option<String>,
+}
+
+/// The boot files, exchanged as a whole.
+#[derive(Debug, Default)]
+pub struct BootFiles {
+    current: RwLock<Arc<BootSet>>,
+}
+
+/// The name of a template's boot file.
+#[must_use]
+pub fn name_of(template: &str) -> String {
+    format!("{template}.efi")
+}
+
+impl BootFiles {
+    /// What is served now.
+    #[must_use]
+    pub fn current(&self) -> Arc<BootSet> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One file.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<BootFile> {
+        self.current().files.get(name).cloned()
+    }
+
+    /// Puts other files in place. Transfers under way keep theirs.
+    pub fn replace(&self, set: BootSet) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+    }
+}
+
+/// A repository and what it is verified from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The repository's folder.
+    pub repository: PathBuf,
+    /// The TUF root.
+    pub trust: PathBuf,
+    /// Folder in which TUF keeps the newest versions it has seen, so that nobody can go back behind them.
+    pub datastore: PathBuf,
+}
+
+impl Source {
+    /// A digest of `timestamp.json`: it changes whenever the repository does.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        let bytes = std::fs::read(self.repository.join("metadata/timestamp.json")).ok()?;
+        Some(Sha256::digest(bytes).into())
+    }
+
+    /// Verifies the repository from the root of trust.
+    ///
+    /// # Errors
+    /// [`BootError::Read`] or [`BootError::Verify`].
+    pub async fn open(&self) -> Result<Repository, BootError> {
+        let root = std::fs::read(&self.trust).map_err(|e| BootError::Read(self.trust.clone(), e))?;
+        std::fs::create_dir_all(&self.datastore).map_err(|e| BootError::Read(self.datastore.clone(), e))?;
+        let (metadata, targets) = (self.url("metadata")?, self.url("targets")?);
+        let loader = RepositoryLoader::new(&root, metadata, targets).transport(FilesystemTransport);
+        loader.datastore(&self.datastore).load().await.map_err(|source| BootError::Verify {
+            repository: self.repository.clone(),
+            trust: self.trust.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    fn url(&self, folder: &str) -> Result<Url, BootError> {
+        let path = self.repository.canonicalize().map_err(|e| BootError::Read(self.repository.clone(), e))?;
+        Url::from_directory_path(path.join(folder)).map_err(|()| BootError::Path(self.repository.clone()))
+    }
+
+    /// Loads the boot files of these images. `base_url` is where BIOS machines find theirs. An image that is missing or damaged is a problem of its own; the
+    /// others are served.
+    ///
+    /// # Errors
+    /// [`BootError`] when the repository as a whole cannot be trusted.
+    pub async fn load(&self, images: &[ImageRef], base_url: &str) -> Result<BootSet, BootError> {
+        let repository = self.open().await?;
+        let mut set = BootSet::default();
+        for image in images {
+            let name = name_of(&image.template);
+            if set.files.contains_key(&name) {
+                continue;
+            }
+            match load_one(&repository, image, base_url).await {
+                Ok(files) => set.files.extend(files),
+                Err(error) => {
+                    let text = format!("{}: {}", image.template, chain(&error));
+                    tracing::error!("no boot file for {text}");
+                    set.problem.get_or_insert(text);
+                }
+            }
+        }
+        Ok(set)
+    }
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The files of one image, by name.
+async fn load_one(
+    repository: &Repository,
+    image: &ImageRef,
+    base_url: &str,
+) -> Result<Vec<(String, BootFile)>, BootError> {
+    let version = match &image.version {
+        Some(version) => version.clone(),
+        None => {
+            let name = Channel::target_name(&image.template, &image.channel);
+            document::<Channel>(repository, &name).await?.image_version
+        }
+    };
+    let name = ImageManifest::target_name(&image.template, &version);
+    let manifest: ImageManifest = document(repository, &name).await?;
+    let bytes = target(repository, &manifest.uki, LARGEST_BOOT_FILE).await?;
+    let mut files = match &manifest.bios {
+        None => Vec::new(),
+        Some(parts) => {
+            let loader = target(repository, &parts.network_loader, LARGEST_DOCUMENT).await?;
+            let wrong = |e| BootError::Uki(manifest.uki.clone(), e);
+            bios::files(&image.template, &version, &bytes, loader, base_url).map_err(wrong)?
+        }
+    };
+    files.push((name_of(&image.template), BootFile::new(bytes, &version, (0.0, 1.0))));
+    Ok(files)
+}
+
+async fn document<T>(repository: &Repository, name: &str) -> Result<T, BootError>
+where
+    T: contracts::Versioned + serde::de::DeserializeOwned,
+{
+    let bytes = target(repository, name, LARGEST_DOCUMENT).await?;
+    contracts::read(&bytes).map_err(|e| BootError::Document(name.to_owned(), e))
+}
+
+/// Reads a whole target. The stream's last item says whether the digest was right, so nothing is used before.
+async fn target(repository: &Repository, name: &str, most: u64) -> Result<Bytes, BootError> {
+    let broken = |e| BootError::Target(name.to_owned(), Box::new(e));
+    let target_name = TargetName::new(name).map_err(broken)?;
+    let missing = || BootError::NoTarget(name.to_owned());
+    let (_, listed) = repository.all_targets().find(|(n, _)| **n == target_name).ok_or_else(missing)?;
+    if listed.length > most {
+        return Err(BootError::TooLarge { name: name.to_owned(), bytes: listed.length, most });
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(listed.length).unwrap_or_default());
+    let mut stream = std::pin::pin!(repository.read_target(&target_name).await.map_err(broken)?.ok_or_else(missing)?);
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece.map_err(broken)?);
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,76 @@
+//! Keeps the boot files up to date: loads them anew when the repository or the assignments change.
+
+use crate::{
+    boot_files::{BootSet, Source, chain},
+    shared::Shared,
+};
+use contracts::assignment::ImageRef;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What did not load may load later without any change, for example once the clock is right.
+const RETRY_EVERY: Duration = Duration::from_secs(30);
+
+/// What was loaded last, or tried.
+struct Tried {
+    fingerprint: Option<[u8; 32]>,
+    images: Vec<ImageRef>,
+    at: Instant,
+    good: bool,
+}
+
+/// Runs until told to stop.
+pub async fn run(shared: Arc<Shared>, source: Source, stop: CancellationToken) {
+    let mut last: Option<Tried> = None;
+    loop {
+        let (fingerprint, images) = (source.fingerprint(), images(&shared));
+        let due = last.as_ref().is_none_or(|tried| {
+            let again = !tried.good && tried.at.elapsed() > RETRY_EVERY;
+            tried.fingerprint != fingerprint || tried.images != images || again
+        });
+        if due {
+            let good = load(&shared, &source, &images).await;
+            last = Some(Tried { fingerprint, images, at: Instant::now(), good });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.assignments_bell.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// The images that the assignments name.
+fn images(shared: &Shared) -> Vec<ImageRef> {
+    let all = |r: &crate::roster::Roster| -> Vec<ImageRef> {
+        r.assignments.iter().flat_map(|a| &a.machines).map(|m| m.image.clone()).collect()
+    };
+    let mut images = shared.store.with(all);
+    let mut seen = std::collections::HashSet::new();
+    images.retain(|image| seen.insert(image.clone()));
+    images
+}
+
+/// Loads, and says whether everything is there. What does not verify never replaces what did.
+async fn load(shared: &Shared, source: &Source, images: &[ImageRef]) -> bool {
+    let problem = match source.load(images, &shared.base_url).await {
+        Ok(set) => {
+            for (name, file) in &set.files {
+                let version = &file.version;
+                tracing::info!("boot file {name}: version {version}, {} bytes, verified", file.bytes.len());
+            }
+            let good = set.problem.is_none();
+            shared.boot.replace(set);
+            return good;
+        }
+        Err(error) => chain(&error),
+    };
+    tracing::error!("the boot files stay as they are: {problem}");
+    let files = shared.boot.current().files.clone();
+    shared.boot.replace(BootSet { files, problem: Some(problem) });
+    false
+}

@@ -1,0 +1,249 @@
+//! The command line.
+
+use crate::{boot_files::name_of, service::Prepared};
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use contracts::{
+    assignment::ImageRef,
+    exit::{Code, Lack},
+    manifest::Channel,
+};
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// The store service of Shelfboot: starts spare servers from the network, beside the store's own DHCP server.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the work failed, 2 wrong command line, 3 wrong input file, 4 this machine \
+                        lacks something, 130 interrupted."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service until SIGTERM.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check the configuration, the files that it names, and the repository's signatures.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Write a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program and turns errors into the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Data goes to standard output, everything else to standard error.
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        // Otherwise a closed standard error would end the service by a panic.
+        .log_internal_errors(false)
+        .init();
+    match run(arguments.command) {
+        Ok(()) => Code::Done.into(),
+        Err(error) if reader_went_away(&error) => Code::Done.into(),
+        Err(error) => {
+            let _ = report(&mut std::io::stderr().lock(), &error);
+            code(&error).into()
+        }
+    }
+}
+
+/// `| head` has read enough.
+fn reader_went_away(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Ctrl-C or SIGTERM before the work was done.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+struct Interrupted;
+
+/// How the program ends after this error.
+fn code(error: &anyhow::Error) -> Code {
+    use crate::{
+        boot_files::BootError, config::ConfigError, interface::InterfaceError, service::InputError,
+        sockets::SocketError,
+    };
+    if error.is::<Interrupted>() {
+        Code::Interrupted
+    } else if error.is::<InterfaceError>()
+        || error.is::<SocketError>()
+        || matches!(Lack::of(error.as_ref()), Some(Lack::Space | Lack::Writable))
+    {
+        Code::Host
+    } else if error.is::<ConfigError>() || error.is::<InputError>() || error.is::<BootError>() {
+        Code::Input
+    } else if Lack::of(error.as_ref()).is_some() {
+        Code::Host
+    } else {
+        Code::Failed
+    }
+}
+
+/// Writes an error with its causes, and what to do next.
+fn report(out: &mut impl Write, error: &anyhow::Error) -> std::io::Result<()> {
+    writeln!(out, "error: {error}")?;
+    for cause in error.chain().skip(1) {
+        writeln!(out, "  because: {cause}")?;
+    }
+    writeln!(out, "hint: {}", hint(error))
+}
+
+fn hint(error: &anyhow::Error) -> &'static str {
+    use crate::{
+        boot_files::BootError, config::ConfigError, interface::InterfaceError, service::InputError,
+        sockets::SocketError, store::StoreError,
+    };
+    if error.is::<Interrupted>() {
+        "run it again; it has changed nothing"
+    } else if let Some(lack @ (Lack::Space | Lack::Writable)) = Lack::of(error.as_ref()) {
+        lack.hint()
+    } else if error.is::<ConfigError>() {
+        "correct the configuration file, then run `netboot check --config FILE`"
+    } else if let Some(InputError::Credential(..)) = error.downcast_ref() {
+        "`registrar store add` makes the credential; copy it here as it is, mode 0600"
+    } else if let Some(InputError::NoTrust(_)) = error.downcast_ref() {
+        "copy metadata/1.root.json of the repository there, from a place that you trust"
+    } else if error.is::<InterfaceError>() {
+        "set `interface` and `address` to what `ip -4 address` shows for the store LAN"
+    } else if error.is::<SocketError>() {
+        "stop the other program, or give netboot another address or port; DHCP's port may be shared, the others not"
+    } else if let Some(BootError::Read(..)) = error.downcast_ref() {
+        "sync the repository to the folder that `repository` names"
+    } else if error.is::<BootError>() {
+        "compare `trust` with the repository's metadata/root.json, check this machine's clock, and sync the repository again"
+    } else if let Some(StoreError::InUse(_)) = error.downcast_ref() {
+        "stop the other netboot, or give this one another `state` folder"
+    } else if let Some(StoreError::Folder(..) | StoreError::Open(..)) = error.downcast_ref() {
+        "`state` needs a folder that netboot may write; a damaged state file can be moved away: machines that are \
+         installed are then offered an installation again, which the region must allow"
+    } else if let Some(lack) = Lack::of(error.as_ref()) {
+        lack.hint()
+    } else {
+        "run `netboot check --config FILE` after correcting this; RUST_LOG=debug shows more"
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "netboot", &mut script);
+            write_out(&script)
+        }
+        Command::Check { config } => {
+            let mut text = Vec::new();
+            let checked = runtime()?.block_on(async {
+                tokio::select! {
+                    biased;
+                    checked = check(&config, &mut text) => checked,
+                    signal = crate::service::wait_for_signal() => signal.and(Err(Interrupted.into())),
+                }
+            });
+            // What was found good before the error is worth reading too.
+            write_out(&text)?;
+            checked
+        }
+        Command::Serve { config } => {
+            let prepared = Prepared::read(&config)?;
+            runtime()?.block_on(prepared.serve())
+        }
+    }
+}
+
+fn write_out(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    // rustls needs one provider in the process, chosen before its first use. A second call is harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
+}
+
+async fn check(path: &Path, out: &mut impl Write) -> Result<()> {
+    let prepared = Prepared::read(path)?;
+    writeln!(out, "store       {}", prepared.credential.store)?;
+    writeln!(out, "interface   {} ({})", prepared.config.interface, prepared.address)?;
+    writeln!(out, "registrars  {}", prepared.credential.registrars.join(", "))?;
+    // A datastore of its own: checking must not change what the service remembers. It vanishes when dropped.
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let source = crate::boot_files::Source { datastore: scratch.path().to_owned(), ..prepared.source() };
+    check_repository(&source, &format!("http://{}", prepared.address), out).await
+}
+
+/// Verifies the repository, and the boot file of every channel in it.
+async fn check_repository(source: &crate::boot_files::Source, base_url: &str, out: &mut impl Write) -> Result<()> {
+    let repository = source.open().await?;
+    writeln!(out, "repository  {} (verified)", source.repository.display())?;
+    let mut images: Vec<ImageRef> = Vec::new();
+    for (name, _) in repository.all_targets() {
+        let mut parts = name.raw().strip_prefix("channels/").into_iter().flat_map(|rest| rest.split('/'));
+        if let (Some(template), Some(file), None) = (parts.next(), parts.next(), parts.next())
+            && let Some(channel) = file.strip_suffix(".json")
+        {
+            images.push(ImageRef { template: template.into(), channel: channel.into(), version: None });
+        }
+    }
+    for image in &images {
+        let set = source.load(std::slice::from_ref(image), base_url).await?;
+        let name = name_of(&image.template);
+        let channel = Channel::target_name(&image.template, &image.channel);
+        match (set.files.get(&name), set.problem) {
+            (Some(file), None) => {
+                writeln!(out, "boot file   {name} {} ({channel}), {} bytes", file.version, file.bytes.len())?;
+            }
+            (_, problem) => {
+                let problem = format!("{channel}: {}", problem.unwrap_or_else(|| "no boot file".into()));
+                return Err(crate::service::InputError::Image(problem).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_name_their_causes_and_a_next_step() {
+        let missing = Prepared::read(Path::new("/nonexistent/netboot.yaml")).unwrap_err();
+        let mut text = Vec::new();
+        report(&mut text, &missing).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("/nonexistent/netboot.yaml") && text.contains("because:") && text.contains("hint:"));
+    }
+}

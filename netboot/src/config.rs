@@ -1,0 +1,189 @@
+//! The configuration file: what stands in it (`RawConfig`) and what comes out of it ([`Config`]).
+
+use serde::Deserialize;
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+/// `apiVersion` of the file.
+pub const API_VERSION: &str = "shelfboot.dev/v1";
+
+/// The file as it is written. Unknown fields are mistakes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawConfig {
+    api_version: String,
+    kind: String,
+    interface: String,
+    address: Option<Ipv4Addr>,
+    #[serde(default = "http_port")]
+    http_port: u16,
+    #[serde(default = "relay_port")]
+    relay_port: u16,
+    repository: PathBuf,
+    trust: PathBuf,
+    state: PathBuf,
+    credential: PathBuf,
+    #[serde(default)]
+    ports: RawPorts,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPorts {
+    dhcp: u16,
+    tftp: u16,
+    proxy: u16,
+}
+
+impl Default for RawPorts {
+    fn default() -> Self {
+        Self { dhcp: 67, tftp: 69, proxy: 4011 }
+    }
+}
+
+const fn http_port() -> u16 {
+    80
+}
+
+const fn relay_port() -> u16 {
+    7443
+}
+
+/// A configuration that makes sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The interface on the store LAN.
+    pub interface: String,
+    /// The address on it; the interface's first IPv4 address when absent.
+    pub address: Option<Ipv4Addr>,
+    /// Port of the HTTP service.
+    pub http_port: u16,
+    /// Port of the relay to the region.
+    pub relay_port: u16,
+    /// The repository of images.
+    pub repository: PathBuf,
+    /// The TUF root from which the repository is verified.
+    pub trust: PathBuf,
+    /// Folder for what must outlive a restart.
+    pub state: PathBuf,
+    /// The store's credential.
+    pub credential: PathBuf,
+    /// DHCP's port. Only tests change it: firmware knows no other.
+    pub dhcp_port: u16,
+    /// TFTP's port. Only tests change it.
+    pub tftp_port: u16,
+    /// The PXE boot server port. Only tests change it.
+    pub proxy_port: u16,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", .0.display())]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The file is not YAML of the right shape; the source says where.
+    #[error("{} is not a valid configuration: {message}", .path.display())]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        message: String,
+    },
+    /// A field has a value that cannot work.
+    #[error("{}: {field}: {problem}", .path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Which field.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads the file. Relative paths in it are relative to the file's folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with line and column where the YAML is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = serde_saphyr::from_str(text)
+            .map_err(|e| ConfigError::Shape { path: path.to_owned(), message: e.to_string() })?;
+        let wrong = |field, problem: String| Err(ConfigError::Value { path: path.to_owned(), field, problem });
+        if raw.api_version != API_VERSION {
+            return wrong("apiVersion", format!("is `{}`, this program reads `{API_VERSION}`", raw.api_version));
+        }
+        if raw.kind != "Netboot" {
+            return wrong("kind", format!("is `{}`, must be `Netboot`", raw.kind));
+        }
+        // IFNAMSIZ is 16 with the final NUL; the name goes into a path below /sys.
+        if raw.interface.is_empty() || raw.interface.len() > 15 || raw.interface.contains(['/', ' ']) {
+            return wrong("interface", "must be the name of a network interface, for example `eth0`".into());
+        }
+        if raw.address.is_some_and(|a| a.is_unspecified() || a.is_multicast() || a.is_broadcast()) {
+            return wrong("address", "must be one address that this machine has on the interface".into());
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Ok(Self {
+            interface: raw.interface,
+            address: raw.address,
+            http_port: raw.http_port,
+            relay_port: raw.relay_port,
+            repository: folder.join(raw.repository),
+            trust: folder.join(raw.trust),
+            state: folder.join(raw.state),
+            credential: folder.join(raw.credential),
+            dhcp_port: raw.ports.dhcp,
+            tftp_port: raw.ports.tftp,
+            proxy_port: raw.ports.proxy,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+apiVersion: shelfboot.dev/v1
+kind: Netboot
+interface: br0
+repository: repo
+trust: /etc/shelfboot/root.json
+state: /var/lib/shelfboot
+credential: store.json
+";
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("/etc/shelfboot/netboot.yaml")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn defaults_and_relative_paths() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!((config.http_port, config.relay_port, config.dhcp_port), (80, 7443, 67));
+        assert_eq!(config.repository, Path::new("/etc/shelfboot/repo"));
+        assert_eq!(config.state, Path::new("/var/lib/shelfboot"));
+        let tested = parse(&format!("{GOOD}address: 10.77.0.2\nports: {{dhcp: 1067}}\n")).unwrap();
+        assert_eq!((tested.dhcp_port, tested.tftp_port), (1067, 69));
+        assert_eq!(tested.address, Some(Ipv4Addr::new(10, 77, 0, 2)));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let unknown = parse(&format!("{GOOD}htpPort: 81\n")).unwrap_err();
+        assert!(unknown.contains("htpPort") && unknown.contains("line 8"), "{unknown}");
+        let old = parse(&GOOD.replace("dev/v1", "dev/v0")).unwrap_err();
+        assert!(old.contains("apiVersion") && old.contains("shelfboot.dev/v1"), "{old}");
+        assert!(parse(&format!("{GOOD}address: 0.0.0.0\n")).unwrap_err().contains("address"));
+        assert!(parse(&GOOD.replace("br0", "../x")).unwrap_err().contains("interface"));
+    }
+}

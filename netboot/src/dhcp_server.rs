@@ -1,0 +1,184 @@
+//! The shell around [`crate::proto::dhcp`]: two UDP sockets, one line in the log per decision.
+
+use crate::{
+    boot_files::{bios, name_of},
+    proto::{
+        dhcp::{
+            decide::{Arrival, Decision, Family, Kind, Outcome, Policy, Port, Ruling, Starts, answer},
+            packet::{MessageType, Packet},
+        },
+        mac::Mac,
+    },
+    roster::Standing,
+    shared::{Shared, lock},
+};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use std::{
+    io::{self, IoSlice},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::AsRawFd,
+    sync::Arc,
+    time::Instant,
+};
+use time::OffsetDateTime;
+use tokio::{io::Interest, net::UdpSocket};
+use tokio_util::sync::CancellationToken;
+
+/// Answers one port until told to stop.
+pub async fn run(shared: Arc<Shared>, socket: UdpSocket, port: Port, stop: CancellationToken) {
+    let mut buffer = vec![0; 2048];
+    loop {
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        match received {
+            Ok((length, SocketAddr::V4(source))) => {
+                if let Some((bytes, destination)) = handle(&shared, port, source, &buffer[..length])
+                    && let Err(error) = send(&socket, &bytes, shared.address, destination).await
+                {
+                    tracing::warn!("an answer to {destination} could not be sent: {error}");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("receiving failed: {error}");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Sends from the configured address, which need not be the interface's first.
+async fn send(socket: &UdpSocket, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
+    let info = nix::libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: nix::libc::in_addr { s_addr: u32::from(from).to_be() },
+        ipi_addr: nix::libc::in_addr { s_addr: 0 },
+    };
+    let to = SockaddrIn::from(to);
+    let send = || {
+        let (part, control) = ([IoSlice::new(bytes)], [ControlMessage::Ipv4PacketInfo(&info)]);
+        sendmsg(socket.as_raw_fd(), &part, &control, MsgFlags::empty(), Some(&to)).map_err(io::Error::from)
+    };
+    socket.async_io(Interest::WRITABLE, send).await.map(drop)
+}
+
+fn handle(shared: &Shared, port: Port, source: SocketAddrV4, bytes: &[u8]) -> Option<(Vec<u8>, SocketAddrV4)> {
+    let packet = match Packet::read(bytes) {
+        Ok(packet) => packet,
+        Err(error) => {
+            log(shared, &source.to_string(), &format!("silent: {error}"));
+            return None;
+        }
+    };
+    listen(shared, port, &packet);
+    let neighbour = if packet.hlen == 6 { None } else { shared.neighbours.find(IpAddr::V4(*source.ip())) };
+    let arrival = Arrival { port, server: shared.address, base_url: &shared.base_url, source, neighbour };
+    let outcome = answer(&packet, &arrival, &ByRoster { shared });
+    note(shared, &outcome);
+    let subject = outcome.mac.map_or_else(|| source.to_string(), |mac| mac.to_string());
+    match outcome.decision {
+        Decision::Reply { bytes, destination, kind, what } => {
+            log(shared, &subject, &format!("{kind} to {destination}: {what}"));
+            Some((bytes, destination))
+        }
+        Decision::Silence(reason) => {
+            log(shared, &subject, &format!("silent: {reason}"));
+            None
+        }
+    }
+}
+
+/// What can be learned without being asked: GUIDs of NICs, and which DHCP server clients choose.
+fn listen(shared: &Shared, port: Port, packet: &Packet) {
+    if port != Port::Dhcp || packet.op != 1 {
+        return;
+    }
+    if let (Some(mac), Ok(Some(guid))) = (packet.mac(), packet.guid()) {
+        lock(&shared.guids).note(Instant::now(), guid, mac);
+    }
+    if let (Some(MessageType::Request), Some(server)) = (packet.message_type(), packet.server_id()) {
+        shared.heard_dhcp_server(server);
+    }
+}
+
+/// Tells the board what a machine's firmware does.
+fn note(shared: &Shared, outcome: &Outcome) {
+    let Some(mac) = outcome.mac else { return };
+    let how = match outcome.family {
+        Family::UefiPxe => "UEFI PXE",
+        Family::UefiHttp => "UEFI HTTP Boot",
+        Family::BiosPxe => "BIOS PXE",
+        Family::BiosIpxe => "iPXE on BIOS",
+        Family::Unserved(_) | Family::Agent | Family::Other => return,
+    };
+    let now = OffsetDateTime::now_utc();
+    let standing = shared.store.with(|roster| roster.standing(mac));
+    let message = match &standing {
+        Standing::Listed { installed: true, .. } => format!("asked by {how}; it is installed, so it goes to its disk"),
+        Standing::Listed { .. } => format!("asked for a boot server by {how}"),
+        Standing::NotListed => format!("asked by {how}; no inventory entry of this store matches it"),
+        Standing::NoAssignments => format!("asked by {how}; the region has not sent its assignments yet"),
+    };
+    let power_on = lock(&shared.board).firmware_asked(now, mac, &message);
+    // The region hears of machines that are in its inventory. An office PC that tries the network first is not.
+    if matches!(standing, Standing::Listed { .. }) {
+        shared.emit(now, mac, power_on);
+    }
+    if let Decision::Reply { kind: Kind::PxeOffer | Kind::HttpOffer | Kind::ScriptOffer | Kind::PxeAck, what, .. } =
+        &outcome.decision
+    {
+        let started = lock(&shared.board).firmware_answered(now, mac, &format!("offered {what} by {how}"));
+        shared.emit(now, mac, started);
+    }
+}
+
+fn log(shared: &Shared, subject: &str, line: &str) {
+    match shared.quiet.due(Instant::now(), subject, line) {
+        None => {}
+        Some(0) => tracing::info!("{subject}: {line}"),
+        Some(more) => tracing::info!("{subject}: {line} ({more} more since the last such line)"),
+    }
+}
+
+/// Policy from the roster and the boot files in memory: nothing in here waits, since iPXE stops listening 2 s
+/// after its discovery began.
+struct ByRoster<'a> {
+    shared: &'a Shared,
+}
+
+impl Policy for ByRoster<'_> {
+    fn ruling(&self, mac: Mac, starts: Starts) -> Ruling {
+        match self.shared.store.with(|roster| roster.standing(mac)) {
+            Standing::NoAssignments => Ruling::Silent("the region has not sent this store's assignments yet".into()),
+            Standing::NotListed => Ruling::Silent("no inventory entry of this store matches it".into()),
+            Standing::Listed { installed: true, machine } => {
+                Ruling::Silent(format!("it is installed as {}: it goes to its disk", machine.name))
+            }
+            Standing::Listed { machine, .. } => {
+                let (template, set) = (&machine.image.template, self.shared.boot.current());
+                let uki = name_of(template);
+                let name = match starts {
+                    Starts::Uki => uki.clone(),
+                    Starts::NetworkLoader => bios::NETWORK_LOADER.to_owned(),
+                    Starts::Script => bios::script_name(template),
+                };
+                // The network boot program is of use only where a script follows it.
+                let script = bios::script_name(template);
+                if set.files.contains_key(&name) && (starts == Starts::Uki || set.files.contains_key(&script)) {
+                    return Ruling::Boot(name);
+                }
+                if starts != Starts::Uki && set.files.contains_key(&uki) {
+                    return Ruling::Silent("its image starts on UEFI only: build it anew, or switch it to UEFI".into());
+                }
+                let why = set.problem.as_deref().unwrap_or("it is not loaded yet");
+                Ruling::Silent(format!("there is no boot file {name}: {why}"))
+            }
+        }
+    }
+
+    fn by_guid(&self, guid: &[u8; 16]) -> Option<Mac> {
+        lock(&self.shared.guids).find(Instant::now(), guid)
+    }
+}

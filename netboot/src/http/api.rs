@@ -1,0 +1,294 @@
+//! The agent's calls.
+
+use super::{ApiError, Peer};
+use crate::{
+    boot_files::{chain, name_of},
+    proto::mac::Mac,
+    roster::{Progress, Roster, Standing},
+    shared::{IngestError, Shared, lock},
+};
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use contracts::{
+    assignment::{Action, Assignment, BootMode, MachineReport, RegistrarEndpoint, TimeReply},
+    event::Event,
+    facts::{Disk, DiskContent, MachineFacts},
+    status::StoreStatus,
+    voucher::{Voucher, VoucherRequest, VoucherStatement},
+};
+use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
+
+type Service = State<Arc<Shared>>;
+
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const LARGEST_REPORT: usize = 256 << 10;
+const LARGEST_BATCH: usize = 1 << 20;
+const LARGEST_VOUCHER: usize = 4 << 10;
+
+/// Reads a body, bounded in size and time.
+async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
+    let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "the request's body did not come in time");
+    let read = tokio::time::timeout(READ_TIMEOUT, axum::body::to_bytes(body, most)).await.map_err(late)?;
+    read.map_err(|error| {
+        let message = format!("the body is larger than {most} bytes, or was cut off: {error}");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", message)
+    })
+}
+
+fn bad(error: &dyn std::error::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "bad-document", chain(error))
+}
+
+fn internal(error: &dyn std::error::Error) -> ApiError {
+    let message = chain(error);
+    tracing::error!("a call failed: {message}");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}
+
+/// `GET /v1/time`.
+pub async fn time() -> Response {
+    // The firmware's and the agent's clocks are set from this: no cache may answer in its place.
+    let reply = TimeReply { utc: OffsetDateTime::now_utc(), source: "system-clock".into() };
+    ([(header::CACHE_CONTROL, "no-store")], Json(reply)).into_response()
+}
+
+/// `GET /v1/status`.
+pub async fn status(State(shared): Service) -> Json<StoreStatus> {
+    Json(shared.status())
+}
+
+/// `POST /v1/machines`.
+pub async fn machines(
+    State(shared): Service,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Result<Json<Assignment>, ApiError> {
+    let report: MachineReport = contracts::read(&read(body, LARGEST_REPORT).await?).map_err(|e| bad(&e))?;
+    let mac: Mac = report.mac.parse().map_err(|e| bad(&e))?;
+    if let Some(seen) = peer.mac(&shared).filter(|seen| *seen != mac) {
+        tracing::warn!("{} says that it is {mac}, the LAN shows {seen}", peer.0.ip());
+    }
+    let store = shared.credential.store.clone();
+    let verdict = shared
+        .store
+        .with(|roster| learn_again(roster, mac, &store, &report.facts, decide(roster, mac, report.boot_mode)));
+    let verdict = check_image(&shared, verdict);
+    if let Some(progress) = verdict.note {
+        shared.bind(mac, progress).await.map_err(|e| internal(&e))?;
+    }
+    let now = OffsetDateTime::now_utc();
+    lock(&shared.board).set_name(now, mac, verdict.name.as_deref());
+    tracing::info!("{mac}: {:?} ({:?}): {}", verdict.assignment.action, report.boot_mode, verdict.assignment.reason);
+    let relay = format!("{}:{}", shared.address, shared.config.relay_port);
+    let server_name = shared.credential.server_name.clone();
+    let registrars = vec![RegistrarEndpoint { relay, server_name }];
+    Ok(Json(Assignment { registrars, store: Some(store), ..verdict.assignment }))
+}
+
+/// An assignment, and what the ledger is to note before it is given.
+#[derive(Debug, Clone, PartialEq)]
+struct Verdict {
+    assignment: Assignment,
+    note: Option<Progress>,
+    name: Option<String>,
+}
+
+/// What a machine is to do. A system that started from its disk always goes on: nothing that this store knows or
+/// lost may stop it from working.
+fn decide(roster: &Roster, mac: Mac, mode: BootMode) -> Verdict {
+    let say = |action, reason: String, note, name| Verdict {
+        assignment: Assignment {
+            version: contracts::VERSION,
+            action,
+            reason,
+            store: None,
+            image: None,
+            registrars: vec![],
+            fleet: vec![],
+        },
+        note,
+        name,
+    };
+    match (roster.standing(mac), mode) {
+        (Standing::Listed { machine, .. }, BootMode::Installed) => {
+            // A store whose ledger was lost learns again who is installed here, and leaves known lines alone.
+            let unknown = !roster.ledger.contains_key(&mac);
+            let note = unknown.then(|| Progress::Installed { at: OffsetDateTime::now_utc() });
+            say(Action::Boot, format!("{} started from its disk", machine.name), note, Some(machine.name))
+        }
+        (_, BootMode::Installed) => say(Action::Boot, "an installed system goes on".into(), None, None),
+        (Standing::NoAssignments, _) => {
+            let reason = "this store has not heard from its region yet: the machine waits until the line is up";
+            say(Action::Wait, reason.into(), None, None)
+        }
+        (Standing::NotListed, _) => {
+            let reason = "no inventory entry of this store matches this machine, and no place for a spare is free: \
+                          tell support its MAC address";
+            say(Action::Refuse, format!("{reason} {mac}"), None, None)
+        }
+        (Standing::Listed { machine, installed: true }, _) => {
+            let reason = format!("{} is installed: it starts from its disk", machine.name);
+            say(Action::Boot, reason, None, Some(machine.name))
+        }
+        (Standing::Listed { machine, installed: false }, _) => {
+            let reason = format!("{} gets the template {}", machine.name, machine.image.template);
+            let mut verdict = say(Action::Install, reason, Some(Progress::Installing), Some(machine.name));
+            verdict.assignment.image = Some(machine.image);
+            verdict
+        }
+    }
+}
+
+/// A store whose ledger was lost (a new router, say) learns from the disk of a machine that it never heard of that
+/// this very machine is installed here already. Any line in the ledger is better than that: IT may have ordered a
+/// reinstall.
+fn learn_again(roster: &Roster, mac: Mac, store: &str, facts: &MachineFacts, verdict: Verdict) -> Verdict {
+    let is_ours = |disk: &Disk| match &disk.content {
+        DiskContent::Installed { owner: Some(owner), .. } => {
+            owner.store == store && owner.machine.parse() == Ok(mac) && !disk.removable
+        }
+        _ => false,
+    };
+    if verdict.assignment.action != Action::Install
+        || roster.ledger.contains_key(&mac)
+        || !facts.disks.iter().any(is_ours)
+    {
+        return verdict;
+    }
+    let name = verdict.name.as_deref().unwrap_or("this machine");
+    let reason = format!("{name} was installed in this store before: it starts from its disk");
+    let assignment = Assignment { action: Action::Boot, reason, image: None, ..verdict.assignment };
+    Verdict { assignment, note: Some(Progress::Installed { at: OffsetDateTime::now_utc() }), name: verdict.name }
+}
+
+/// A machine whose image cannot be had waits, instead of failing halfway.
+fn check_image(shared: &Shared, verdict: Verdict) -> Verdict {
+    let Some(image) = &verdict.assignment.image else { return verdict };
+    let boot = shared.boot.current();
+    if boot.files.contains_key(&name_of(&image.template)) {
+        return verdict;
+    }
+    let why = boot.problem.as_deref().unwrap_or("it is still being verified");
+    let reason = format!("the image {} is not ready in this store: {why}", image.template);
+    let assignment = Assignment { action: Action::Wait, reason, image: None, ..verdict.assignment };
+    Verdict { assignment, note: Some(Progress::None), name: verdict.name }
+}
+
+/// `POST /v1/events`.
+pub async fn events(State(shared): Service, body: Body) -> Result<StatusCode, ApiError> {
+    let bytes = read(body, LARGEST_BATCH).await?;
+    let events: Vec<Event> = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
+    shared.ingest(events).await.map_err(|error| match error {
+        IngestError::Full(full) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue-full", full.to_string()),
+        IngestError::Store(error) => internal(&error),
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/vouchers`.
+pub async fn vouchers(
+    State(shared): Service,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Result<Json<Voucher>, ApiError> {
+    let bytes = read(body, LARGEST_VOUCHER).await?;
+    let request: VoucherRequest = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
+    let mac = peer.mac(&shared).ok_or_else(|| {
+        let message = format!("{} is not a neighbour on the store LAN: ask from a machine on it", peer.0.ip());
+        ApiError::new(StatusCode::CONFLICT, "not-a-neighbour", message)
+    })?;
+    let statement = VoucherStatement {
+        version: contracts::VERSION,
+        store: shared.credential.store.clone(),
+        fingerprint: request.fingerprint.to_ascii_lowercase(),
+        mac: mac.to_string(),
+        time: OffsetDateTime::now_utc(),
+    };
+    let voucher = shared.signer.vouch(&statement).map_err(|e| bad(&e))?;
+    tracing::info!("{mac}: vouched for the key {}", statement.fingerprint);
+    Ok(Json(voucher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::{
+        assignment::ImageRef,
+        store::{MachineSelector, StoreAssignments, StoreMachine},
+    };
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn roster() -> Roster {
+        let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
+        let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Any, image, epoch: 1 };
+        let document = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines: vec![machine] };
+        Roster { assignments: Some(document), ledger: Default::default() }
+    }
+
+    fn action(roster: &Roster, mode: BootMode) -> Action {
+        decide(roster, MAC, mode).assignment.action
+    }
+
+    #[test]
+    fn each_standing_has_its_action() {
+        let mut roster = roster();
+        assert_eq!(action(&roster, BootMode::Installer), Action::Install);
+        assert_eq!(decide(&roster, MAC, BootMode::Installer).note, Some(Progress::Installing));
+        let line = roster.installed(MAC, OffsetDateTime::UNIX_EPOCH).unwrap();
+        roster.ledger.insert(MAC, line);
+        assert_eq!(action(&roster, BootMode::Installer), Action::Boot);
+        let other = decide(&roster, Mac([2; 6]), BootMode::Installer).assignment;
+        assert_eq!(other.action, Action::Refuse);
+        assert!(other.reason.contains("02:02:02:02:02:02"));
+        assert_eq!(action(&Roster::default(), BootMode::Installer), Action::Wait);
+    }
+
+    #[test]
+    fn a_lost_ledger_learns_from_the_disk_of_this_very_machine() {
+        let facts = |store: &str, machine: &str| -> MachineFacts {
+            let owner = serde_json::json!({"store": store, "machine": machine});
+            serde_json::from_value(serde_json::json!({
+                "version": 1, "firmware": "uefi", "cpus": 1, "memory_bytes": 1, "nics": [],
+                "smbios": {"manufacturer": "", "product": "", "serial": "", "uuid": ""},
+                "disks": [{
+                    "kernel_name": "vda", "bytes": 1, "sector_bytes": 512, "path": "", "removable": false,
+                    "read_only": false, "content": {"kind": "installed", "root_hashes": [], "owner": owner},
+                }],
+            }))
+            .unwrap()
+        };
+        let mut roster = roster();
+        let asked = |roster: &Roster, facts: &MachineFacts| {
+            learn_again(roster, MAC, "s", facts, decide(roster, MAC, BootMode::Installer))
+        };
+        let own = facts("s", &MAC.to_string());
+        let verdict = asked(&roster, &own);
+        assert_eq!(verdict.assignment.action, Action::Boot);
+        assert!(matches!(verdict.note, Some(Progress::Installed { .. })));
+        for other in [facts("another", &MAC.to_string()), facts("s", "02:02:02:02:02:02")] {
+            assert_eq!(asked(&roster, &other).assignment.action, Action::Install, "{other:?}");
+        }
+        let line = roster.bind(MAC, Progress::Installing).unwrap();
+        roster.ledger.insert(MAC, line);
+        assert_eq!(asked(&roster, &own).assignment.action, Action::Install, "the ledger knows better");
+    }
+
+    #[test]
+    fn an_installed_system_always_goes_on() {
+        assert_eq!(action(&Roster::default(), BootMode::Installed), Action::Boot);
+        let mut roster = roster();
+        let verdict = decide(&roster, MAC, BootMode::Installed);
+        assert_eq!(verdict.assignment.action, Action::Boot);
+        assert!(matches!(verdict.note, Some(Progress::Installed { .. })), "a lost ledger learns again");
+        roster.assignments.as_mut().unwrap().machines.clear();
+        assert_eq!(action(&roster, BootMode::Installed), Action::Boot);
+    }
+}

@@ -1,0 +1,211 @@
+//! `/boot/TEMPLATE.efi` and the boot files of BIOS machines from memory and `/repo/…` from the repository's folder.
+
+use super::{ApiError, Peer};
+use crate::{
+    proto::{
+        http::{Conditions, Plan, Validators, plan, relative_path},
+        mac::Mac,
+    },
+    shared::{Shared, lock},
+};
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header, response::Builder},
+    response::Response,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    sys::stat::Mode,
+};
+use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio_util::io::ReaderStream;
+
+const PIECE: usize = 64 << 10;
+
+/// Everything that is not a call of the API.
+pub async fn any(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let not_found = || ApiError::new(StatusCode::NOT_FOUND, "not-found", "there is nothing of this name");
+    if !matches!(method, Method::GET | Method::HEAD) {
+        let message = "files can be fetched, nothing else";
+        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", message));
+    }
+    let names = relative_path(uri.path()).ok_or_else(not_found)?;
+    let mac = peer.mac(&shared);
+    let request = &Asked { method, headers };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match names.as_slice() {
+        ["boot", name] => boot(&shared, mac, name, request).await.ok_or_else(not_found),
+        ["repo", path @ ..] if !path.is_empty() => repository(&shared, mac, &path.join("/"), request).await,
+        _ => Err(not_found()),
+    }
+}
+
+/// A request, as far as it matters for a file.
+struct Asked {
+    method: Method,
+    headers: HeaderMap,
+}
+
+async fn boot(shared: &Arc<Shared>, mac: Option<Mac>, name: &str, request: &Asked) -> Option<Response> {
+    let file = shared.boot.get(name)?;
+    let kind = match name.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("efi") => "application/efi",
+        Some("ipxe") => "text/plain",
+        _ => "application/octet-stream",
+    };
+    let reply = Reply::plan(request, &file.validators, kind);
+    if let Some(mac) = mac.filter(|_| reply.sends_body) {
+        shared.boot_file_asked(mac).await;
+    }
+    let (from, to) = (reply.from, reply.from + reply.length);
+    let window = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(file.bytes.len());
+    let bytes = file.bytes.slice(window(from)..window(to));
+    let whole = file.validators.length;
+    let shared = Arc::clone(shared);
+    let mut at = from;
+    let counted = pieces(bytes).inspect(move |piece| {
+        at += piece.len() as u64;
+        let Some(mac) = mac else { return };
+        let now = OffsetDateTime::now_utc();
+        let event =
+            lock(&shared.board).boot_sent(now, mac, piece.len() as u64, file.progress(at as f64 / whole as f64));
+        shared.emit(now, mac, event);
+    });
+    Some(reply.with(counted.map(Ok)))
+}
+
+/// Cuts into pieces, so that progress is seen.
+fn pieces(bytes: Bytes) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold(
+        bytes,
+        |mut rest| async move { (!rest.is_empty()).then(|| (rest.split_to(rest.len().min(PIECE)), rest)) },
+    )
+}
+
+async fn repository(shared: &Arc<Shared>, mac: Option<Mac>, path: &str, request: &Asked) -> Result<Response, ApiError> {
+    let folder = shared.config.repository.clone();
+    let owned = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open_below(&folder, &owned)).await;
+    let (file, validators) = opened.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            ApiError::new(StatusCode::NOT_FOUND, "not-found", "the repository has no such file")
+        }
+        _ => {
+            tracing::warn!("the repository's file {} cannot be opened: {error}", path.escape_default());
+            ApiError::new(StatusCode::NOT_FOUND, "not-found", "the repository's file cannot be opened")
+        }
+    })?;
+    let kind = match path.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("json") => "application/json",
+        Some("efi") => "application/efi",
+        Some("pem") => "application/x-pem-file",
+        _ => "application/octet-stream",
+    };
+    let reply = Reply::plan(request, &validators, kind);
+    let mut file = tokio::fs::File::from_std(file);
+    file.seek(io::SeekFrom::Start(reply.from)).await.map_err(|e| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "disk", format!("the repository cannot be read: {e}"))
+    })?;
+    let shared = Arc::clone(shared);
+    let counted = ReaderStream::with_capacity(file.take(reply.length), PIECE).inspect(move |piece| {
+        if let (Some(mac), Ok(piece)) = (mac, piece) {
+            lock(&shared.board).install_sent(OffsetDateTime::now_utc(), mac, piece.len() as u64);
+        }
+    });
+    Ok(reply.with(counted))
+}
+
+/// Opens a regular file below a folder. The kernel resolves the path and refuses to leave the folder, by `..` or
+/// by a symbolic link (openat2, Linux 5.6).
+fn open_below(folder: &Path, path: &str) -> io::Result<(std::fs::File, Validators)> {
+    let folder = std::fs::File::open(folder)?;
+    // O_NONBLOCK: a FIFO in the repository must not hang the server.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(flags).mode(Mode::empty()).resolve(resolve);
+    let file = std::fs::File::from(openat2(&folder, path, how)?);
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    // Files are put in place by renaming, so another content has another inode or another time.
+    let etag = format!("\"{:x}-{:x}-{:x}.{:x}\"", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+    Ok((file, Validators { length: meta.len(), etag, modified: meta.modified()? }))
+}
+
+/// The head of a response, and which bytes follow.
+struct Reply {
+    head: Builder,
+    sends_body: bool,
+    from: u64,
+    length: u64,
+}
+
+impl Reply {
+    /// Exactly one Content-Length, HEAD included: firmware sizes its buffer by it, and takes no chunks.
+    fn plan(request: &Asked, file: &Validators, kind: &str) -> Self {
+        let headers = &request.headers;
+        let conditions = Conditions {
+            range: text(headers, header::RANGE),
+            if_range: text(headers, header::IF_RANGE),
+            if_match: text(headers, header::IF_MATCH),
+            if_none_match: text(headers, header::IF_NONE_MATCH),
+            if_unmodified_since: text(headers, header::IF_UNMODIFIED_SINCE),
+        };
+        let plan = match plan(&conditions, file) {
+            // RFC 9110, section 14.2: Range means nothing outside GET.
+            Plan::Part { .. } | Plan::NotSatisfiable if request.method == Method::HEAD => Plan::Whole,
+            plan => plan,
+        };
+        let head = Response::builder()
+            .header(header::ETAG, &file.etag)
+            .header(header::LAST_MODIFIED, httpdate::fmt_http_date(file.modified))
+            .header(header::ACCEPT_RANGES, "bytes");
+        let size = file.length;
+        let (head, from, length) = match plan {
+            Plan::Whole => (head.status(StatusCode::OK), 0, size),
+            Plan::Part { first, last } => {
+                let range = format!("bytes {first}-{last}/{size}");
+                let head = head.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, range);
+                (head, first, last - first + 1)
+            }
+            Plan::NotModified => (head.status(StatusCode::NOT_MODIFIED), 0, 0),
+            Plan::PreconditionFailed => (head.status(StatusCode::PRECONDITION_FAILED), 0, 0),
+            Plan::NotSatisfiable => {
+                let head = head.status(StatusCode::RANGE_NOT_SATISFIABLE);
+                (head.header(header::CONTENT_RANGE, format!("bytes */{size}")), 0, 0)
+            }
+        };
+        let head = match plan {
+            Plan::NotModified => head,
+            Plan::Whole | Plan::Part { .. } => {
+                head.header(header::CONTENT_TYPE, kind).header(header::CONTENT_LENGTH, length)
+            }
+            Plan::PreconditionFailed | Plan::NotSatisfiable => head.header(header::CONTENT_LENGTH, 0),
+        };
+        let sends_body = request.method == Method::GET && length > 0;
+        Self { head, sends_body, from, length }
+    }
+
+    fn with(self, body: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
+        let body = if self.sends_body { Body::from_stream(body) } else { Body::empty() };
+        // Every header was made from numbers and dates.
+        self.head.body(body).unwrap_or_default()
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}

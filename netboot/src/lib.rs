@@ -1,0 +1,29 @@
+//! The store service: it lets a spare server start from the network, beside the store's own DHCP server, serves
+//! it the image, and passes events and enrollments on to the region.
+//!
+//! What it never does: lease addresses, answer devices that are not in the inventory, or read what passes through
+//! its relay. Start reading at [`service`], where the parts are put together; [`proto`] has the protocols as pure
+//! functions, [`roster`] the decision what each machine is to do, [`board`] what people see.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
+
+pub mod board;
+pub mod boot_files;
+pub mod boot_watch;
+pub mod cli;
+pub mod config;
+pub mod dhcp_server;
+pub mod http;
+pub mod interface;
+pub mod outbox;
+pub mod proto;
+pub mod quiet_log;
+pub mod region;
+pub mod roster;
+pub mod service;
+pub mod shared;
+pub mod sockets;
+pub mod store;
+pub mod tftp_server;
+pub mod voucher;

@@ -1,0 +1,173 @@
+//! Puts the parts together: checks what was configured, opens every socket, starts the tasks, waits for the end.
+
+use crate::{
+    boot_files::{BootFiles, Source},
+    boot_watch,
+    config::Config,
+    dhcp_server, http,
+    interface::{self, Neighbours},
+    outbox::Outbox,
+    proto::dhcp::decide::Port,
+    region::{self, client::Region},
+    shared::Shared,
+    sockets,
+    store::Store,
+    tftp_server,
+    voucher::Signer,
+};
+use anyhow::{Context, Result};
+use contracts::store::StoreCredential;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::AtomicBool},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A file that the configuration names is not what it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The store's credential.
+    #[error("the credential {} cannot be used", .0.display())]
+    Credential(PathBuf, #[source] anyhow::Error),
+    /// The root of trust is not there.
+    #[error("there is no TUF root at {} (`trust`)", .0.display())]
+    NoTrust(PathBuf),
+    /// An image of the repository.
+    #[error("{0}")]
+    Image(String),
+}
+
+/// What stands in the files that the configuration names.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: Config,
+    /// The address on the store LAN.
+    pub address: Ipv4Addr,
+    /// The credential.
+    pub credential: StoreCredential,
+    signer: Signer,
+    region: Region,
+    registrars: Vec<SocketAddr>,
+}
+
+impl Prepared {
+    /// Reads and checks everything that does not change: no socket is opened, nothing is written.
+    ///
+    /// # Errors
+    /// What is missing or malformed, with its file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let config = Config::load(path)?;
+        let address = interface::address(&config.interface, config.address)?;
+        let unusable = |error: anyhow::Error| InputError::Credential(config.credential.clone(), error);
+        let credential = read_credential(&config.credential).map_err(unusable)?;
+        let signer = Signer::new(&credential.key).map_err(|e| unusable(e.into()))?;
+        let region = Region::new(&credential).map_err(|e| unusable(e.into()))?;
+        let registrars = region::client::endpoints(&credential).map_err(|e| unusable(e.into()))?;
+        if !config.trust.is_file() {
+            return Err(InputError::NoTrust(config.trust).into());
+        }
+        Ok(Self { config, address, credential, signer, region, registrars })
+    }
+
+    /// The repository and what it is verified from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source {
+            repository: self.config.repository.clone(),
+            trust: self.config.trust.clone(),
+            datastore: self.config.state.join("tuf"),
+        }
+    }
+
+    /// Runs the service until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When a socket or the state cannot be opened.
+    pub async fn serve(self) -> Result<()> {
+        let stop = CancellationToken::new();
+        let running = self.start(stop.clone())?;
+        tracing::info!("ready: {} on {}", running.shared.base_url, running.shared.config.interface);
+        wait_for_signal().await?;
+        tracing::info!("stopping");
+        stop.cancel();
+        running.tasks.close();
+        running.tasks.wait().await;
+        Ok(())
+    }
+
+    /// Opens everything and starts the tasks.
+    ///
+    /// # Errors
+    /// When a socket or the state cannot be opened.
+    pub fn start(self, stop: CancellationToken) -> Result<Running> {
+        let source = self.source();
+        let Self { config, address, credential, signer, region, registrars } = self;
+        let name = config.interface.clone();
+        // Every socket first: a half-started service would answer some and not others.
+        let any = Ipv4Addr::UNSPECIFIED;
+        let dhcp = sockets::udp("DHCP", &name, any, config.dhcp_port, true)?;
+        let proxy = sockets::udp("PXE boot server", &name, any, config.proxy_port, false)?;
+        let tftp = sockets::udp("TFTP", &name, address, config.tftp_port, false)?;
+        let web = sockets::tcp("HTTP", address, config.http_port)?;
+        let relay = sockets::tcp("relay to the region", address, config.relay_port)?;
+        let store = Store::open(&config.state)?;
+        let port = web.local_addr().context("the HTTP socket has no address")?.port();
+        let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
+        let shared = Arc::new(Shared {
+            neighbours: Neighbours::of(&name),
+            address,
+            base_url,
+            credential,
+            signer,
+            store,
+            config,
+            boot: BootFiles::default(),
+            board: Mutex::default(),
+            outbox: Mutex::new(Outbox::default()),
+            outbox_bell: tokio::sync::Notify::new(),
+            assignments_bell: tokio::sync::Notify::new(),
+            region_reachable: AtomicBool::new(false),
+            guids: Mutex::default(),
+            dhcp_servers: Mutex::default(),
+            quiet: crate::quiet_log::QuietLog::default(),
+        });
+        let (tasks, region) = (TaskTracker::new(), Arc::new(region));
+        let of = || Arc::clone(&shared);
+        tasks.spawn(dhcp_server::run(of(), dhcp, Port::Dhcp, stop.clone()));
+        tasks.spawn(dhcp_server::run(of(), proxy, Port::Proxy, stop.clone()));
+        tasks.spawn(tftp_server::run(of(), tftp, interface::mtu(&name), stop.clone()));
+        tasks.spawn(http::serve::run(web, http::router(of()), stop.clone()));
+        tasks.spawn(boot_watch::run(of(), source, stop.clone()));
+        tasks.spawn(region::assignments::run(of(), Arc::clone(&region), stop.clone()));
+        tasks.spawn(region::forward::run(of(), region, stop.clone()));
+        tasks.spawn(region::relay::run(relay, registrars, stop));
+        Ok(Running { shared, tasks })
+    }
+}
+
+/// The running service.
+#[derive(Debug)]
+pub struct Running {
+    /// Its state.
+    pub shared: Arc<Shared>,
+    /// Its tasks.
+    pub tasks: TaskTracker,
+}
+
+fn read_credential(path: &Path) -> Result<StoreCredential> {
+    let bytes = std::fs::read(path)?;
+    contracts::read(&bytes).context("it is not a store credential")
+}
+
+pub(crate) async fn wait_for_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! netboot over real sockets on the loopback.
+
+mod agent;
+mod common;
+mod errors;
+mod files;
+#[path = "../../../contracts/tests/program/mod.rs"]
+mod program;
+mod region;
+mod tftp;

@@ -1,0 +1,202 @@
+//! Merges a template and its profiles. Pure: documents in, a [`MachineTemplate`] or a [`Problem`] out.
+
+use crate::{
+    error::Problem,
+    parameters::{self, SubstituteError, Values},
+    shapes::{ConfigurationDocument, RepositorySpec, SettingsDocument, SoftwareDocument, TemplateDocument},
+    template::{AptRepository, File, MachineTemplate, SigningKey},
+    validate,
+    yaml::{Placed, Source},
+};
+use contracts::machine::JoinConfig;
+use std::path::Path;
+
+/// A document and where it came from.
+#[derive(Debug)]
+pub(crate) struct Named<T> {
+    pub(crate) source: Source,
+    pub(crate) document: T,
+}
+
+/// Everything that one template is made of, as written.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    pub(crate) template: Named<TemplateDocument>,
+    pub(crate) software: Vec<Named<SoftwareDocument>>,
+    pub(crate) configuration: Vec<Named<ConfigurationDocument>>,
+    pub(crate) settings: Option<Named<SettingsDocument>>,
+}
+
+type Checked<T> = Result<T, Box<Problem>>;
+
+/// Merges, in the order in which the template names them: software, then configuration; later ones win.
+pub(crate) fn compose(documents: &Documents) -> Checked<MachineTemplate> {
+    let template = &documents.template;
+    let values = parameter_values(documents)?;
+    let mut merged = MachineTemplate {
+        name: validate::name(&template.source, &template.document.metadata.name)?,
+        description: template.document.metadata.description.clone(),
+        packages: Default::default(),
+        repositories: Default::default(),
+        exclude: Default::default(),
+        files: Default::default(),
+        links: Default::default(),
+        folders: Default::default(),
+        units: Default::default(),
+        sysctls: Default::default(),
+        modules: Default::default(),
+        persist: Default::default(),
+        join: join(template)?,
+    };
+    for profile in &documents.software {
+        add_software(&mut merged, profile, &values)?;
+    }
+    for profile in &documents.configuration {
+        add_configuration(&mut merged, profile, &values)?;
+    }
+    Ok(merged)
+}
+
+/// The parameters that the profiles declare, with their defaults and then the settings' values.
+fn parameter_values(documents: &Documents) -> Checked<Values> {
+    let declared = documents.software.iter().map(|named| &named.document.spec.parameters);
+    let declared = declared.chain(documents.configuration.iter().map(|named| &named.document.spec.parameters));
+    let mut values = Values::new();
+    for parameters in declared {
+        for (name, parameter) in parameters {
+            values.insert(name.clone(), parameter.default.clone());
+        }
+    }
+    if let Some(settings) = &documents.settings {
+        for (name, value) in &settings.document.parameters {
+            if !values.contains_key(name) {
+                let known: Vec<&str> = values.keys().map(String::as_str).collect();
+                let message = format!("no profile of this template has a parameter '{name}'");
+                return Err(settings.source.problem(
+                    value,
+                    message,
+                    format!("the parameters are {}", known.join(", ")),
+                ));
+            }
+            values.insert(name.clone(), Some(value.value.clone()));
+        }
+    }
+    Ok(values)
+}
+
+fn join(template: &Named<TemplateDocument>) -> Checked<JoinConfig> {
+    let (source, spec) = (&template.source, &template.document.spec.join);
+    if spec.driver.value != "kubernetes" {
+        let message = format!("there is no join driver '{}'", spec.driver.value);
+        return Err(source.problem(&spec.driver, message, "write kubernetes"));
+    }
+    if !spec.health_url.value.starts_with("http://127.0.0.1") {
+        let message = "the health endpoint is not on this machine's loopback address";
+        return Err(source.problem(&spec.health_url, message, "write for example http://127.0.0.1:10248/healthz"));
+    }
+    Ok(JoinConfig::Kubernetes {
+        kubeconfig: validate::path(source, &spec.kubeconfig)?,
+        pki_dir: validate::path(source, &spec.pki_dir)?,
+        ca_file: validate::path(source, &spec.ca_file)?,
+        unit: validate::unit(source, &spec.unit)?,
+        health_url: spec.health_url.value.clone(),
+    })
+}
+
+fn add_software(merged: &mut MachineTemplate, profile: &Named<SoftwareDocument>, values: &Values) -> Checked<()> {
+    let (source, spec) = (&profile.source, &profile.document.spec);
+    validate::name(source, &profile.document.metadata.name)?;
+    for package in &spec.packages {
+        let package = validate::package(source, package)?;
+        // A later profile's pinned version replaces an earlier one's.
+        let name = package.split('=').next().unwrap_or_default().to_owned();
+        merged.packages.retain(|other| other.split('=').next() != Some(&name));
+        merged.packages.insert(package);
+    }
+    for repository in &spec.repositories {
+        let checked = apt_repository(source, repository, values)?;
+        merged.repositories.insert(repository.name.value.clone(), checked);
+    }
+    for path in &spec.exclude {
+        merged.exclude.insert(validate::path(source, path)?);
+    }
+    Ok(())
+}
+
+fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Checked<AptRepository> {
+    let uri = fill(source, &spec.uri, values)?;
+    let remote = ["https://", "http://", "file:///", "copy:///", "file:/", "copy:/"];
+    if !remote.iter().any(|scheme| uri.starts_with(scheme)) || uri.contains(char::is_whitespace) {
+        let message = format!("'{uri}' is not the address of an apt repository");
+        return Err(source.problem(&spec.uri, message, "start it with https://, http://, file:/// or copy:///"));
+    }
+    let suite = fill(source, &spec.suite, values)?;
+    let mut components = Vec::new();
+    for component in &spec.components {
+        components.extend(fill(source, component, values)?.split_whitespace().map(str::to_owned));
+    }
+    if suite.ends_with('/') != components.is_empty() {
+        let message = format!("suite '{suite}' and {} components do not fit", components.len());
+        let fix = "a flat repository has a suite that ends in '/' and no components, any other one needs components";
+        return Err(source.problem(&spec.suite, message, fix));
+    }
+    let key = fill(source, &spec.signed_by, values)?;
+    let signed_by = if key.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
+        SigningKey::Armored(key)
+    } else if Path::new(&key).is_absolute() {
+        SigningKey::File(key.into())
+    } else {
+        let message = format!("'{key}' is neither an absolute path nor an armored key");
+        return Err(source.problem(&spec.signed_by, message, "write the absolute path of the repository's key"));
+    };
+    Ok(AptRepository { uri, suite, components, signed_by })
+}
+
+fn add_configuration(
+    merged: &mut MachineTemplate,
+    profile: &Named<ConfigurationDocument>,
+    values: &Values,
+) -> Checked<()> {
+    let (source, spec) = (&profile.source, &profile.document.spec);
+    validate::name(source, &profile.document.metadata.name)?;
+    for file in &spec.files {
+        let path = validate::path(source, &file.path)?;
+        let mode = file.mode.as_ref().map_or(Ok(0o644), |mode| validate::mode(source, mode))?;
+        merged.links.remove(&path);
+        merged.files.insert(path, File { mode, content: fill(source, &file.content, values)? });
+    }
+    for link in &spec.links {
+        let path = validate::path(source, &link.path)?;
+        merged.files.remove(&path);
+        merged.links.insert(path, link.target.value.clone());
+    }
+    for folder in &spec.folders {
+        merged.folders.insert(validate::path(source, folder)?);
+    }
+    for (units, enabled) in [(&spec.units.enable, true), (&spec.units.mask, false)] {
+        for unit in units {
+            merged.units.insert(validate::unit(source, unit)?, enabled);
+        }
+    }
+    for (name, value) in &spec.sysctls {
+        merged.sysctls.insert(name.clone(), fill(source, value, values)?);
+    }
+    for module in &spec.modules {
+        merged.modules.insert(validate::module(source, module)?);
+    }
+    for path in &spec.persist {
+        merged.persist.insert(validate::path(source, path)?);
+    }
+    Ok(())
+}
+
+fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
+    parameters::substitute(&at.value, values).map_err(|error| {
+        let fix = match &error {
+            SubstituteError::Unknown(name) => format!("declare it under 'parameters:', or write $${{{name}}}"),
+            SubstituteError::Missing(name) => format!("name a value for {name} in the settings file (--settings)"),
+            SubstituteError::Open => "close it, or write $${ for a literal ${".to_owned(),
+        };
+        source.problem(at, error.to_string(), fix)
+    })
+}

@@ -1,0 +1,25 @@
+//! Machine templates, software profiles and configuration profiles.
+//!
+//! What it is for: one reader and validator for the YAML that says what a machine is to be. A template names
+//! software and configuration profiles; later ones win over earlier ones; parameters fill `${name}`. What it
+//! never does: install anything, ask the network, guess at a field that it does not know. Start reading at
+//! [`load()`], then [`compose`]; [`shapes`] is the YAML as written, [`template`] is what is left when it is valid.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
+
+pub mod compose;
+pub mod error;
+pub mod load;
+pub mod parameters;
+pub mod shapes;
+pub mod template;
+mod validate;
+mod yaml;
+
+pub use error::{Problem, ProfileError};
+pub use load::load;
+pub use template::{AptRepository, File, MachineTemplate, SigningKey};
+
+/// The `apiVersion` of every document that this crate reads.
+pub const API_VERSION: &str = "shelfboot.dev/v1";

@@ -1,0 +1,212 @@
+//! The YAML as written: plain shapes, unknown fields denied. [`crate::template`] is what is left when it is valid.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+
+/// `kind: MachineTemplate`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TemplateDocument {
+    /// [`crate::API_VERSION`].
+    pub api_version: String,
+    /// `MachineTemplate`.
+    pub kind: String,
+    /// Who.
+    pub metadata: Metadata,
+    /// What.
+    pub spec: TemplateSpec,
+}
+
+/// Name and a sentence.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Metadata {
+    /// Lower-case letters, digits and dashes; the same as the file's name.
+    pub name: Spanned<String>,
+    /// A sentence for people.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// What a machine template is made of.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TemplateSpec {
+    /// Software profiles by name; later ones win.
+    pub software: Vec<Spanned<String>>,
+    /// Configuration profiles by name; later ones win.
+    pub configuration: Vec<Spanned<String>>,
+    /// How the machine joins its cluster.
+    pub join: JoinSpec,
+}
+
+/// The join driver.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct JoinSpec {
+    /// `kubernetes`.
+    pub driver: Spanned<String>,
+    /// Where the kubelet's kubeconfig is written.
+    pub kubeconfig: Spanned<String>,
+    /// Folder for the kubelet's key and certificate.
+    pub pki_dir: Spanned<String>,
+    /// Where the cluster's CA certificates are written.
+    pub ca_file: Spanned<String>,
+    /// The unit that is started after that.
+    pub unit: Spanned<String>,
+    /// The kubelet's health endpoint on this machine.
+    pub health_url: Spanned<String>,
+}
+
+/// `kind: SoftwareProfile`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SoftwareDocument {
+    /// [`crate::API_VERSION`].
+    pub api_version: String,
+    /// `SoftwareProfile`.
+    pub kind: String,
+    /// Who.
+    pub metadata: Metadata,
+    /// What.
+    pub spec: SoftwareSpec,
+}
+
+/// What is installed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SoftwareSpec {
+    /// Parameters by name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, ParameterSpec>,
+    /// Debian packages.
+    #[serde(default)]
+    pub packages: Vec<Spanned<String>>,
+    /// Apt repositories besides Debian's own.
+    #[serde(default)]
+    pub repositories: Vec<RepositorySpec>,
+    /// Paths that are left out of the image; `*` stands for any part of one name.
+    #[serde(default)]
+    pub exclude: Vec<Spanned<String>>,
+}
+
+/// An apt repository.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RepositorySpec {
+    /// A later profile's repository of the same name replaces this one.
+    pub name: Spanned<String>,
+    /// `https://…`, `file:///…`.
+    pub uri: Spanned<String>,
+    /// A suite, or a folder that ends in `/` for a flat repository.
+    pub suite: Spanned<String>,
+    /// Components; none for a flat repository.
+    #[serde(default)]
+    pub components: Vec<Spanned<String>>,
+    /// The absolute path of an OpenPGP key, or the armored key itself.
+    pub signed_by: Spanned<String>,
+}
+
+/// A parameter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ParameterSpec {
+    /// What it is for.
+    pub description: String,
+    /// Its value when the settings file names none. Without a default, the settings file must name one.
+    #[serde(default)]
+    pub default: Option<String>,
+}
+
+/// `kind: ConfigurationProfile`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConfigurationDocument {
+    /// [`crate::API_VERSION`].
+    pub api_version: String,
+    /// `ConfigurationProfile`.
+    pub kind: String,
+    /// Who.
+    pub metadata: Metadata,
+    /// What.
+    pub spec: ConfigurationSpec,
+}
+
+/// How it is set up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ConfigurationSpec {
+    /// Parameters by name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, ParameterSpec>,
+    /// Files to write.
+    #[serde(default)]
+    pub files: Vec<FileSpec>,
+    /// Symbolic links to make.
+    #[serde(default)]
+    pub links: Vec<LinkSpec>,
+    /// Empty folders to make.
+    #[serde(default)]
+    pub folders: Vec<Spanned<String>>,
+    /// systemd units.
+    #[serde(default)]
+    pub units: UnitsSpec,
+    /// Kernel settings by name, for example `net.ipv4.ip_forward`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, Spanned<String>>,
+    /// Kernel modules that are loaded at every start.
+    #[serde(default)]
+    pub modules: Vec<Spanned<String>>,
+    /// Folders that are kept on the state partition.
+    #[serde(default)]
+    pub persist: Vec<Spanned<String>>,
+}
+
+/// A file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct FileSpec {
+    /// Absolute.
+    pub path: Spanned<String>,
+    /// Octal, quoted.
+    #[serde(default)]
+    pub mode: Option<Spanned<String>>,
+    /// Text, with `${parameter}`; `$${` stands for `${`.
+    pub content: Spanned<String>,
+}
+
+/// A symbolic link.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LinkSpec {
+    /// Absolute.
+    pub path: Spanned<String>,
+    /// Where it points.
+    pub target: Spanned<String>,
+}
+
+/// systemd units by what is done to them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct UnitsSpec {
+    /// Started at every start of the machine.
+    #[serde(default)]
+    pub enable: Vec<Spanned<String>>,
+    /// Never started.
+    #[serde(default)]
+    pub mask: Vec<Spanned<String>>,
+}
+
+/// `kind: Settings`: values for parameters, kept beside the site's own files.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SettingsDocument {
+    /// [`crate::API_VERSION`].
+    pub api_version: String,
+    /// `Settings`.
+    pub kind: String,
+    /// Values by parameter name.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, Spanned<String>>,
+}

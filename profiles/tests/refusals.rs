@@ -1,0 +1,116 @@
+//! What is refused, and what the user is told.
+
+use profiles::ProfileError;
+use std::path::Path;
+
+const TEMPLATE: &str = "\
+apiVersion: shelfboot.dev/v1
+kind: MachineTemplate
+metadata: {name: till}
+spec:
+  software: [small]
+  configuration: [small]
+  join:
+    driver: kubernetes
+    kubeconfig: /etc/kubernetes/kubelet.conf
+    pkiDir: /var/lib/kubelet/pki
+    caFile: /etc/kubernetes/pki/ca.crt
+    unit: kubelet.service
+    healthUrl: http://127.0.0.1:10248/healthz
+";
+
+const SOFTWARE: &str = "\
+apiVersion: shelfboot.dev/v1
+kind: SoftwareProfile
+metadata: {name: small}
+spec:
+  packages: [dbus]
+";
+
+const CONFIGURATION: &str = "\
+apiVersion: shelfboot.dev/v1
+kind: ConfigurationProfile
+metadata: {name: small}
+spec:
+  files:
+    - path: /etc/motd
+      mode: \"0600\"
+      content: hello
+";
+
+fn refused(template: &str, software: &str, configuration: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("templates/till.yaml", template);
+    write("software/small.yaml", software);
+    write("configuration/small.yaml", configuration);
+    match profiles::load(&folder.path().join("templates/till.yaml"), None) {
+        Ok(_) => "accepted".into(),
+        Err(ProfileError::Invalid(problem)) => {
+            let problem = *problem;
+            let file = problem.file.strip_prefix(folder.path()).unwrap_or(Path::new("?")).display().to_string();
+            let fix = problem.fix.replace(&folder.path().display().to_string(), "DIR");
+            format!("{file}:{}:{}: {}\nfix: {fix}", problem.line, problem.column, problem.message)
+        }
+        Err(other) => other.to_string(),
+    }
+}
+
+#[test]
+fn the_small_template_is_accepted() {
+    assert_eq!(refused(TEMPLATE, SOFTWARE, CONFIGURATION), "accepted");
+}
+
+#[test]
+fn a_wrong_api_version() {
+    insta::assert_snapshot!(refused(&TEMPLATE.replace("/v1\n", "/v9\n"), SOFTWARE, CONFIGURATION));
+}
+
+#[test]
+fn a_wrong_kind() {
+    insta::assert_snapshot!(refused(TEMPLATE, CONFIGURATION, CONFIGURATION));
+}
+
+#[test]
+fn an_unknown_field() {
+    insta::assert_snapshot!(refused(TEMPLATE, &SOFTWARE.replace("packages", "package"), CONFIGURATION));
+}
+
+#[test]
+fn broken_yaml() {
+    insta::assert_snapshot!(refused(TEMPLATE, &SOFTWARE.replace("[dbus]", "[dbus"), CONFIGURATION));
+}
+
+#[test]
+fn a_missing_profile() {
+    insta::assert_snapshot!(refused(&TEMPLATE.replace("[small]", "[small, other]"), SOFTWARE, CONFIGURATION));
+}
+
+#[test]
+fn a_bad_package() {
+    insta::assert_snapshot!(refused(TEMPLATE, &SOFTWARE.replace("dbus", "DBus"), CONFIGURATION));
+}
+
+#[test]
+fn a_relative_path() {
+    insta::assert_snapshot!(refused(TEMPLATE, SOFTWARE, &CONFIGURATION.replace("/etc/motd", "etc/../motd")));
+}
+
+#[test]
+fn a_bad_mode() {
+    insta::assert_snapshot!(refused(TEMPLATE, SOFTWARE, &CONFIGURATION.replace("0600", "0699")));
+}
+
+#[test]
+fn an_undeclared_parameter() {
+    insta::assert_snapshot!(refused(TEMPLATE, SOFTWARE, &CONFIGURATION.replace("hello", "\"hello ${who}\"")));
+}
+
+#[test]
+fn an_unknown_join_driver() {
+    insta::assert_snapshot!(refused(&TEMPLATE.replace("kubernetes\n", "nomad\n"), SOFTWARE, CONFIGURATION));
+}

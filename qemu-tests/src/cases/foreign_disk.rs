@@ -1,0 +1,80 @@
+//! Disks that hold somebody's data: each is named and refused, none is touched, neither when nothing else is there
+//! nor when a blank disk is installed beside them.
+
+use super::until;
+use crate::{
+    journey::{DISK_GIB, MEMORY_MIB, Plan},
+    report::Report,
+    world::{
+        World, addresses as at,
+        firmware::{self, NetworkBoot},
+        foreign::{self, ForeignDisk},
+        machine::{self, Hardware, Machine},
+        network,
+        plain::SmallGuest,
+    },
+};
+use anyhow::{Result, ensure};
+use contracts::{event::StepStatus, step::Step};
+
+/// Another size than the blank disk's: equal sizes are never guessed at.
+const FOREIGN_GIB: u64 = DISK_GIB + 8;
+
+/// Runs the case.
+///
+/// # Errors
+/// When a disk was touched, or a refusal does not say why.
+pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
+    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
+    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
+    let disks = foreign::make_all(&world.root, &plan.run.join("disks"), FOREIGN_GIB)?;
+    let before = checksums(&disks)?;
+    let names: Vec<&str> = disks.iter().map(|d| d.name).collect();
+    report.line(format!("foreign disks: {}", names.join(", ")));
+
+    let mut hardware = Hardware {
+        name: "machine".into(),
+        mac: at::MACHINE_MAC.into(),
+        tap: network::MACHINE_TAP.into(),
+        memory_mib: MEMORY_MIB,
+        disk: disks[0].image.clone(),
+        more_disks: disks[1..].iter().map(|d| d.image.clone()).collect(),
+        variables: firmware::fresh_variables(&plan.lab, &plan.run.join("machine-variables.fd"))?,
+        network_boot: NetworkBoot::Http,
+        accelerator,
+    };
+    let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
+    let line = until::step(world, &mut machine, at::MACHINE_MAC, Step::Plan, StepStatus::Failed, report).await?;
+    ensure!(line.code.as_deref() == Some("foreign-data"), "the code is {:?}", line.code);
+    let console = until::serial(&mut machine, "[plan] FAILED").await?;
+    let page = until::page().await?;
+    machine.pull_the_plug().await?;
+    for disk in &disks {
+        for (place, text) in [("the status", &line.message), ("the console", &console), ("the page", &page)] {
+            ensure!(text.contains(disk.words), "{place} does not say {:?} of {}: {text}", disk.words, disk.name);
+        }
+    }
+    untouched(&disks, &before)?;
+    report.line("check: every foreign disk is named on console and page, refused and untouched: yes");
+
+    let blank = plan.run.join("blank.raw");
+    machine::blank_disk(&blank, DISK_GIB)?;
+    hardware.more_disks.push(blank);
+    let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 2)?;
+    until::step(world, &mut machine, at::MACHINE_MAC, Step::Verify, StepStatus::Done, report).await?;
+    machine.pull_the_plug().await?;
+    untouched(&disks, &before)?;
+    report.line("check: a blank disk beside them is installed, the others are untouched: yes");
+    world.check()
+}
+
+fn checksums(disks: &[ForeignDisk]) -> Result<Vec<String>> {
+    disks.iter().map(|disk| foreign::checksum(&disk.image)).collect()
+}
+
+fn untouched(disks: &[ForeignDisk], before: &[String]) -> Result<()> {
+    for ((disk, before), after) in disks.iter().zip(before).zip(checksums(disks)?) {
+        ensure!(*before == after, "the disk {} was written to", disk.name);
+    }
+    Ok(())
+}

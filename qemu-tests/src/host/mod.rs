@@ -1,0 +1,3 @@
+//! What this host is set up with.
+
+pub mod mirror;

@@ -1,0 +1,157 @@
+//! The journey itself, inside the world.
+
+use super::{
+    DISK_GIB, MEMORY_MIB, Plan,
+    follow::{self, Follower},
+    node::{self, Node},
+    record::{Bytes, NodeRecord, Record, step_times},
+};
+use crate::{
+    hint::Hinted,
+    report::Report,
+    world::{
+        World, addresses as at,
+        firmware::{self, NetworkBoot},
+        machine::{self, Hardware, Machine},
+        network,
+        plain::SmallGuest,
+        store,
+    },
+};
+use anyhow::{Context as _, Result, ensure};
+use contracts::{event::StepStatus, status::MachineStatus, step::Step};
+use std::time::{Duration, Instant};
+
+/// How long a start may take, in software emulation on a busy host.
+const START_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// A finished journey.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The report.
+    pub record: Record,
+    /// The node at the end.
+    pub node: Node,
+    /// The till's MAC address.
+    pub till_mac: String,
+    /// What the machine's status was when the journey was over.
+    pub machine: MachineStatus,
+}
+
+/// Runs the journey in a world.
+///
+/// # Errors
+/// When the machine does not arrive, with the last lines of its serial log.
+pub async fn run(plan: &Plan, boot: NetworkBoot, world: &mut World, report: &Report) -> Result<Outcome> {
+    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
+    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
+    let hardware = Hardware {
+        name: "machine".into(),
+        mac: at::MACHINE_MAC.into(),
+        tap: network::MACHINE_TAP.into(),
+        memory_mib: MEMORY_MIB,
+        disk: plan.run.join("machine.raw"),
+        more_disks: vec![],
+        variables: firmware::fresh_variables(&plan.lab, &plan.run.join("machine-variables.fd"))?,
+        network_boot: boot,
+        accelerator,
+    };
+    machine::blank_disk(&hardware.disk, DISK_GIB)?;
+    let till_mac = store::till_mac(&world.root)?;
+
+    store::till_asks_for_an_address(&world.root).context("before the journey")?;
+    report.line(format!("machine: power on ({MEMORY_MIB} MiB, blank disk of {DISK_GIB} GiB, {accelerator:?})"));
+    let mut first = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
+    let (node, total) = wait_until_ready(world, &mut first, None, report).await?;
+    let machine = settled_status(world).await?;
+    let steps = step_times(&machine, first.started_at);
+    let agent = first.serial.first("shelfboot:").context("the agent said nothing on the serial line")?.0;
+    report.line(format!("machine: ready after {:.1} s; power off, power on", total.as_secs_f64()));
+    first.pull_the_plug().await?;
+
+    let mut second = Machine::switch_on(&world.root, &hardware, &plan.run, 2)?;
+    let (again, installed) = wait_until_ready(world, &mut second, Some(&node.boot_id), report).await?;
+    store::till_asks_for_an_address(&world.root).context("after the journey")?;
+    report.line(format!("machine: ready again after {:.1} s", installed.as_secs_f64()));
+    second.pull_the_plug().await?;
+
+    let archive = &plan.image.manifest.archive;
+    report.line("plain: downloading the same bytes with wget and dd in a small guest");
+    let path = format!("/repo/{}", archive.path);
+    let plain = small.download_seconds(&world.root, accelerator, MEMORY_MIB, &path, archive.bytes).await?;
+    world.store.stop_capture();
+
+    let record = Record {
+        steps,
+        total_seconds: total.as_secs_f64(),
+        installed_boot_seconds: installed.as_secs_f64(),
+        node: NodeRecord {
+            name: at::NODE.into(),
+            ready: again.ready,
+            boot_ids: vec![node.boot_id, again.boot_id.clone()],
+        },
+        bytes: Bytes { boot: machine.boot_bytes, install: machine.install_bytes },
+        guest_memory_mib: MEMORY_MIB,
+        plain_seconds: agent.as_secs_f64() + plain,
+    };
+    Ok(Outcome { record, node: again, till_mac, machine })
+}
+
+/// Waits until the API server says `Ready` about a boot that is not `before`.
+async fn wait_until_ready(
+    world: &mut World,
+    machine: &mut Machine,
+    before: Option<&str>,
+    report: &Report,
+) -> Result<(Node, Duration)> {
+    let mut follower = Follower::new(report.clone(), machine.started, machine.started_at);
+    let mut last_reason = String::new();
+    let problem = loop {
+        let passed = async {
+            world.check()?;
+            machine.check()?;
+            if let Some(status) = world.store.machine(at::MACHINE_MAC).await? {
+                follower.tell(&status, Instant::now());
+                if let Some(failure) = follow::failure(&status, machine.started_at) {
+                    anyhow::bail!(failure);
+                }
+            }
+            node::get(&world.control_plane.api, at::NODE).await
+        };
+        match passed.await {
+            Ok(Some(node)) if before != Some(&node.boot_id) => {
+                if node.ready {
+                    return Ok((node, machine.started.elapsed()));
+                }
+                last_reason = node.reason;
+            }
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+        if machine.started.elapsed() > START_WITHIN {
+            break anyhow::anyhow!("not ready after {} minutes. {last_reason}", START_WITHIN.as_secs() / 60);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    let serial = machine.serial.tail(25);
+    let log = machine.serial.log().display();
+    let message = format!("the machine did not arrive; the end of its serial line ({log}):\n{serial}");
+    let hint = "the serial log, netboot.log and registrar.log are in the run folder".into();
+    Err(problem.context(Hinted { message, hint }))
+}
+
+/// netboot's status once the step `ready` has reached it too: the cluster knows a moment earlier.
+async fn settled_status(world: &mut World) -> Result<MachineStatus> {
+    let begin = Instant::now();
+    loop {
+        let status = world.store.machine(at::MACHINE_MAC).await?.context("netboot does not know the machine")?;
+        if status.steps.iter().any(|s| s.step == Step::Ready && s.status == StepStatus::Done) {
+            return Ok(status);
+        }
+        ensure!(
+            begin.elapsed() < Duration::from_secs(60),
+            "the cluster says that the node is ready, but the step `ready` did not reach netboot within a minute"
+        );
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}

@@ -1,0 +1,118 @@
+//! The journey as seen from the host: what has to be made first, then one process that runs inside the world.
+
+use super::Plan;
+use crate::{
+    cache::Cache,
+    cases::{self, Case},
+    hint::{coded, hinted},
+    host::mirror,
+    materials::{image, kubernetes, lab, programs},
+    report::Report,
+    sandbox::{self, Apart, ThisProgram},
+    whole_file,
+};
+use anyhow::{Context as _, Result, bail};
+use contracts::exit::Code;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+/// How many run folders are kept.
+const KEEP_RUNS: usize = 5;
+
+/// What the caller wants.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The case.
+    pub case: Case,
+    /// The machine template.
+    pub template: String,
+    /// Keep the run folder of a good run too.
+    pub keep: bool,
+    /// Where the report is to go.
+    pub json: Option<PathBuf>,
+}
+
+/// Makes what is missing and runs the case. `inside` is the argument with which this program, started again,
+/// calls [`run_inside`].
+///
+/// # Errors
+/// When something cannot be made, or the case fails; the run folder is kept then.
+pub fn run(checkout: &Path, wish: &Wish, inside: &str, report: &Report) -> Result<()> {
+    if let Some(json) = &wish.json {
+        whole_file::check(json)?;
+    }
+    let cache = Cache::from_environment()?;
+    let plan = prepare(&cache, checkout, wish, report)?;
+    let file = plan.run.join("plan.json");
+    fs::write(&file, serde_json::to_string_pretty(&plan).context("writing the plan")?)
+        .with_context(|| format!("writing {}", file.display()))?;
+
+    let program = ThisProgram::open().context("finding this program")?;
+    let status = sandbox::command(Apart::World, program.path().as_os_str())
+        .arg(inside)
+        .arg(&file)
+        .stdin(Stdio::null())
+        .status()
+        .context("starting the world")?;
+    if let Some(json) = &wish.json {
+        let made = plan.run.join("report.json");
+        if made.exists() {
+            let text = fs::read_to_string(&made).with_context(|| format!("reading {}", made.display()))?;
+            whole_file::write(json, &text)?;
+        }
+    }
+    if !status.success() {
+        bail!(hinted(format!("the case {} failed ({status})", wish.case.name), how_to_look(&plan.run)));
+    }
+    if wish.keep {
+        report.line(format!("kept: {}", how_to_look(&plan.run)));
+    } else {
+        fs::remove_dir_all(&plan.run).with_context(|| format!("removing {}", plan.run.display()))?;
+    }
+    Ok(())
+}
+
+fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Result<Plan> {
+    let mirrors = mirror::mirrors().map_err(|error| {
+        let hint = format!("set {} to the base URL of a Debian mirror", mirror::MIRROR_VARIABLE);
+        coded(Code::Host, error.to_string(), hint)
+    })?;
+    let lab = lab::make(cache, &mirrors, report)?;
+    let kubernetes = kubernetes::make(cache, &mirrors, &lab.path, report)?;
+    let programs = programs::make(cache, checkout, report)?;
+    let image = image::make(cache, checkout, &wish.template, &programs, &kubernetes, &mirrors, report)?;
+    Ok(Plan {
+        case: wish.case.name.to_owned(),
+        run: cache.run_folder(wish.case.name, KEEP_RUNS)?,
+        cache: cache.root().to_owned(),
+        lab: lab.path,
+        kubernetes: kubernetes.programs,
+        netboot: programs.netboot,
+        registrar: programs.registrar,
+        rbac: checkout.join("registrar/deploy/rbac.yaml"),
+        image,
+    })
+}
+
+/// What runs inside the world. Ends with the whole world when this process ends.
+///
+/// # Errors
+/// When the case fails.
+pub async fn run_inside(plan: &Path, report: &Report, result: &Report) -> Result<()> {
+    let text = fs::read(plan).with_context(|| format!("reading {}", plan.display()))?;
+    let plan: Plan = serde_json::from_slice(&text).context("reading the plan")?;
+    cases::run(&plan, report, result).await
+}
+
+fn how_to_look(run: &Path) -> String {
+    format!(
+        "everything about this run is in {}:\n  machine-serial-1.log, machine-serial-2.log   the machine's serial line, \
+         with seconds since power-on\n  logs/                                        netboot, registrar, DHCP server, \
+         Kubernetes\n  lan.pcap                                     DHCP and TFTP on the store's LAN (tcpdump -nvr)\n  \
+         report.json                                  the times",
+        run.display()
+    )
+}

@@ -1,0 +1,231 @@
+//! The image that the demo installs: keys, the registrar's CA and the repository, made by image-builder with
+//! settings for the local Kubernetes packages.
+
+use super::{kubernetes::Kubernetes, programs::Programs};
+use crate::{
+    cache::{Cache, Key},
+    host::mirror::Mirrors,
+    process,
+    report::Report,
+    sandbox::{self, Apart},
+    world::registrar,
+};
+use anyhow::{Context as _, Result, ensure};
+use contracts::manifest::ImageManifest;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// An image, ready to be served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Image {
+    /// The template.
+    pub template: String,
+    /// The image repository.
+    pub repository: PathBuf,
+    /// The TUF root of trust.
+    pub trust: PathBuf,
+    /// The registrar's state whose CA is in the repository; to be copied before use.
+    pub registrar_state: PathBuf,
+    /// What the image is.
+    pub manifest: ImageManifest,
+    /// The signed boot image.
+    pub uki: PathBuf,
+}
+
+/// Builds the image; image-builder itself re-uses what it has made before.
+///
+/// # Errors
+/// When image-builder or the registrar fails.
+pub fn make(
+    cache: &Cache,
+    checkout: &Path,
+    template: &str,
+    programs: &Programs,
+    kubernetes: &Kubernetes,
+    mirrors: &Mirrors,
+    report: &Report,
+) -> Result<Image> {
+    let identity = cache.folder("identity")?;
+    let keys = once(&identity.join("keys"), |keys| {
+        report.line("image: making development keys");
+        process::output(Command::new(&programs.image_builder).args(["keys", "init", "--out"]).arg(keys))?;
+        Ok(())
+    })?;
+    // The CA is part of the repository, so it is there before the first build and the same for every run.
+    let registrar_state = once(&identity.join("registrar"), |state| {
+        report.line("image: making the registrar's certificate authority");
+        registrar::init(&programs.registrar, state)
+    })?;
+    let settings = settings_text(kubernetes);
+    let key = key(checkout, template, programs, &keys, &registrar_state, &settings, mirrors)?;
+    let entry = cache.make("images", &key, |folder| {
+        report.line(format!("image: building {template}"));
+        let file = folder.join("settings.yaml");
+        fs::write(&file, &settings).with_context(|| format!("writing {}", file.display()))?;
+        let mut command = if sandbox::am_root() {
+            sandbox::tied(programs.image_builder.as_os_str())
+        } else {
+            // image-builder wants to be root; of a user namespace is enough.
+            sandbox::command(Apart::Build, programs.image_builder.as_os_str())
+        };
+        command
+            .arg("build")
+            .arg(checkout.join(format!("profiles/templates/{template}.yaml")))
+            .args(["--debian-mirror", &mirrors.debian, "--json", "--settings"])
+            .arg(&file);
+        if let Some(security) = &mirrors.security {
+            command.args(["--debian-security-mirror", security]);
+        }
+        for (flag, path) in [
+            ("--keys", keys.as_path()),
+            ("--agent", &programs.agent),
+            ("--registrar-ca", &registrar_state.join("ca.pem")),
+            ("--repository", &folder.join("repository")),
+            ("--cache", cache.root()),
+        ] {
+            command.arg(flag).arg(path);
+        }
+        // Its summary comes on stdout, its progress on stderr: that goes to the terminal as it is.
+        command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit());
+        let output = command.output().context("starting image-builder")?;
+        ensure!(output.status.success(), "image-builder ended with {}", output.status);
+        fs::write(folder.join("summary.json"), output.stdout).context("writing image-builder's summary")
+    })?;
+    if entry.reused {
+        report.line("image: from the cache");
+    }
+    cache.prune("images", KEEP_IMAGES)?;
+
+    let repository = entry.path.join("repository");
+    let summary = fs::read(entry.path.join("summary.json")).context("reading image-builder's summary")?;
+    let summary: Summary = serde_json::from_slice(&summary).context("reading image-builder's summary")?;
+    let manifest_path = target(&repository, &summary.manifest)?;
+    let manifest: ImageManifest =
+        contracts::read(&fs::read(&manifest_path).with_context(|| format!("reading {}", manifest_path.display()))?)?;
+    let uki = target(&repository, &manifest.uki)?;
+    Ok(Image {
+        template: template.to_owned(),
+        trust: repository.join("metadata/1.root.json"),
+        repository,
+        registrar_state,
+        manifest,
+        uki,
+    })
+}
+
+/// How many images are kept; each has a few hundred megabytes.
+const KEEP_IMAGES: usize = 3;
+
+/// A repository's time stamp is believed for 30 days; after this many an image is built again.
+const REBUILD_AFTER_DAYS: i64 = 7;
+
+/// Everything that decides what an image contains.
+fn key(
+    checkout: &Path,
+    template: &str,
+    programs: &Programs,
+    keys: &Path,
+    registrar_state: &Path,
+    settings: &str,
+    mirrors: &Mirrors,
+) -> Result<Key> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let period = time::OffsetDateTime::now_utc().unix_timestamp() / (REBUILD_AFTER_DAYS * 24 * 3600);
+    let mut inputs = vec![
+        template.into(),
+        settings.into(),
+        mirrors.debian.as_bytes().to_vec(),
+        mirrors.security.clone().unwrap_or_default().into_bytes(),
+        period.to_string().into_bytes(),
+        read(&programs.image_builder)?,
+        read(&programs.agent)?,
+        read(&registrar_state.join("ca.pem"))?,
+        read(&keys.join("tuf/1.root.json"))?,
+    ];
+    for folder in ["templates", "software", "configuration"] {
+        let folder = checkout.join("profiles").join(folder);
+        let entries = fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
+        let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+        files.sort();
+        for file in files {
+            inputs.push(file.file_name().unwrap_or_default().as_encoded_bytes().to_vec());
+            inputs.push(read(&file)?);
+        }
+    }
+    Ok(Key::of(&inputs))
+}
+
+/// What the test world reads of image-builder's summary.
+#[derive(Debug, Deserialize)]
+struct Summary {
+    manifest: String,
+}
+
+/// Settings as a user writes them, here for the local repository of Kubernetes packages.
+fn settings_text(kubernetes: &Kubernetes) -> String {
+    let settings = json!({
+        "apiVersion": "shelfboot.dev/v1",
+        "kind": "Settings",
+        "parameters": {
+            "kubernetes.repository.uri": format!("file://{}", kubernetes.repository.display()),
+            "kubernetes.repository.signedBy": kubernetes.repository.join("keyring.asc"),
+            "kubelet.extraArgs": kubernetes.kubelet_extra_args(),
+        },
+    });
+    format!("{settings:#}\n")
+}
+
+/// Something that is made once and then kept, complete or not at all.
+fn once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    if !path.exists() {
+        let part = path.with_extension("part");
+        if part.exists() {
+            fs::remove_dir_all(&part).with_context(|| format!("removing {}", part.display()))?;
+        }
+        make(&part)?;
+        fs::rename(&part, path).with_context(|| format!("naming {}", path.display()))?;
+    }
+    Ok(path.to_owned())
+}
+
+/// The file of a TUF target. With consistent snapshots its name begins with its digest, which the newest
+/// targets metadata tells. Nothing is verified: image-builder has just written it here.
+fn target(repository: &Path, name: &str) -> Result<PathBuf> {
+    let metadata = repository.join("metadata");
+    let mut newest = None;
+    for entry in fs::read_dir(&metadata).with_context(|| format!("listing {}", metadata.display()))? {
+        let file = entry.with_context(|| format!("listing {}", metadata.display()))?.file_name();
+        let version = file.to_str().and_then(|f| f.strip_suffix(".targets.json")).and_then(|v| v.parse::<u64>().ok());
+        newest = newest.max(version);
+    }
+    let file = metadata.join(format!("{}.targets.json", newest.context("the repository has no targets metadata")?));
+    let targets = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    let targets: serde_json::Value = serde_json::from_slice(&targets).context("reading the targets metadata")?;
+    let digest = targets["signed"]["targets"][name]["hashes"]["sha256"].as_str();
+    let digest = digest.with_context(|| format!("the repository {} has no target {name}", repository.display()))?;
+    Ok(repository.join("targets").join(format!("{digest}.{name}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_found_by_the_newest_metadata() {
+        let repository = tempfile::tempdir().unwrap();
+        let metadata = repository.path().join("metadata");
+        fs::create_dir(&metadata).unwrap();
+        for (version, digest) in [(9, "aa"), (10, "bb")] {
+            let targets = json!({"signed": {"targets": {"images/t/1/uki.efi": {"hashes": {"sha256": digest}}}}});
+            fs::write(metadata.join(format!("{version}.targets.json")), targets.to_string()).unwrap();
+        }
+        let found = target(repository.path(), "images/t/1/uki.efi").unwrap();
+        assert_eq!(found, repository.path().join("targets/bb.images/t/1/uki.efi"));
+        assert!(target(repository.path(), "images/t/2/uki.efi").is_err());
+    }
+}

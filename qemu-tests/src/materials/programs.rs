@@ -1,0 +1,55 @@
+//! Our own programs, as a user gets them: release profile, static, so that they run in any root and any guest.
+
+use crate::{cache::Cache, report::Report, sandbox};
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Where our programs are.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// Builds images.
+    pub image_builder: PathBuf,
+    /// The store service.
+    pub netboot: PathBuf,
+    /// PID 1 of the initrd.
+    pub agent: PathBuf,
+    /// The region's side.
+    pub registrar: PathBuf,
+}
+
+/// Builds the four programs from the checkout. Cargo itself finds out what has to be done again.
+///
+/// # Errors
+/// When cargo fails; it has then shown why.
+pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs> {
+    report.line("programs: cargo build --release (a few minutes the first time)");
+    let target_folder = cache.folder("programs")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = sandbox::tied(&cargo)
+        .current_dir(checkout)
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(["image-builder", "netboot", "firstboot-agent", "registrar"].map(|p| format!("--package={p}")))
+        // A static gnu binary: the host's own target, so that rustup need not install another one.
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", &target_folder)
+        // Set for us by `cargo run`; it would undo the setting above for build scripts that look at it.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null())
+        // Cargo's own progress goes to stderr, where it belongs.
+        .stdout(Stdio::null())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    let folder = target_folder.join(TARGET).join("release");
+    Ok(Programs {
+        image_builder: folder.join("image-builder"),
+        netboot: folder.join("netboot"),
+        agent: folder.join("firstboot-agent"),
+        registrar: folder.join("registrar"),
+    })
+}

@@ -1,0 +1,302 @@
+//! One machine on QEMU: the hardware of a small store server, real firmware, a serial log.
+
+use super::{
+    firmware::{self, NetworkBoot},
+    root::Root,
+};
+use anyhow::{Context as _, Result, bail};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use time::OffsetDateTime;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's processor.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+impl Accelerator {
+    /// QEMU's arguments. A small code cache halves the memory that the translator takes on the host.
+    #[must_use]
+    pub fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            Self::Tcg => ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"],
+        }
+    }
+}
+
+/// What a machine is made of. Disk and firmware variables outlive it.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    /// Its name in file names.
+    pub name: String,
+    /// MAC address of its network card.
+    pub mac: String,
+    /// The tap that its cable goes to.
+    pub tap: String,
+    /// Memory.
+    pub memory_mib: u32,
+    /// The disk, a raw image.
+    pub disk: PathBuf,
+    /// More disks, behind it in the order of PCI paths; their names are their serial numbers.
+    pub more_disks: Vec<PathBuf>,
+    /// The firmware's variables.
+    pub variables: PathBuf,
+    /// How the firmware boots from the network.
+    pub network_boot: NetworkBoot,
+    /// What executes it.
+    pub accelerator: Accelerator,
+}
+
+impl Hardware {
+    /// No `bootindex`: what boots first is decided by the firmware and its variables alone.
+    fn arguments(&self, control: &Path) -> Vec<String> {
+        let mut arguments: Vec<String> = ["-machine", "q35", "-smp", "2", "-display", "none", "-serial", "stdio"]
+            .iter()
+            .chain(self.accelerator.arguments().iter())
+            .map(|a| (*a).to_owned())
+            .collect();
+        arguments.extend(firmware::arguments(&self.variables, self.network_boot));
+        let mut more = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        more("-name", self.name.clone());
+        more("-m", self.memory_mib.to_string());
+        more("-monitor", "none".into());
+        more("-qmp", format!("unix:{},server=on,wait=off", control.display()));
+        more("-smbios", format!("type=1,manufacturer=Shelfboot,product=Test server,serial=SHELF-{}", self.name));
+        more("-device", "virtio-rng-pci".into());
+        more("-netdev", format!("tap,id=lan,ifname={},script=no,downscript=no", self.tap));
+        let rom = self.network_boot.card_rom();
+        more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}", self.mac));
+        more("-drive", format!("if=none,id=disk,file={},format=raw,cache=unsafe,discard=unmap", self.disk.display()));
+        more("-device", format!("virtio-blk-pci,drive=disk,serial=DISK-{}", self.name));
+        for (index, disk) in self.more_disks.iter().enumerate() {
+            let serial = disk.file_stem().unwrap_or_default().to_string_lossy();
+            more(
+                "-drive",
+                format!("if=none,id=more{index},file={},format=raw,cache=unsafe,discard=unmap", disk.display()),
+            );
+            more("-device", format!("virtio-blk-pci,drive=more{index},serial={serial}"));
+        }
+        arguments
+    }
+}
+
+/// Makes a blank disk that takes no space until it is written.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn blank_disk(path: &Path, gib: u64) -> Result<()> {
+    let file = File::create_new(path).with_context(|| format!("making {}", path.display()))?;
+    file.set_len(gib << 30).with_context(|| format!("sizing {}", path.display()))
+}
+
+/// A machine that is switched on. Switched off when dropped.
+#[derive(Debug)]
+pub struct Machine {
+    child: tokio::process::Child,
+    control: PathBuf,
+    /// When it was switched on: host monotonic time.
+    pub started: Instant,
+    /// The same by the host's clock, to compare with events.
+    pub started_at: OffsetDateTime,
+    /// What it says on its serial line.
+    pub serial: Arc<Serial>,
+}
+
+impl Machine {
+    /// Switches it on.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn switch_on(root: &Root, hardware: &Hardware, folder: &Path, boot: u32) -> Result<Self> {
+        let control = folder.join(format!("{}-{boot}.qmp", hardware.name));
+        let mut command = root.command("qemu-system-x86_64");
+        command.args(hardware.arguments(&control));
+        let log = folder.join(format!("{}-serial-{boot}.log", hardware.name));
+        Self::start(command, control, &log)
+    }
+
+    /// Starts QEMU with a command of its own; its serial line is on stdout.
+    ///
+    /// # Errors
+    /// When QEMU or its log cannot be started.
+    pub(super) fn start(command: std::process::Command, control: PathBuf, log: &Path) -> Result<Self> {
+        let mut command = tokio::process::Command::from(command);
+        let errors = File::options().create(true).append(true).open(log.with_extension("qemu.log"));
+        let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors.with_context(|| format!("making a log beside {}", log.display()))?)
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting QEMU")?;
+        let serial = Arc::new(Serial::new(log.to_owned(), started)?);
+        let output = child.stdout.take().context("QEMU has no stdout")?;
+        tokio::spawn(Arc::clone(&serial).read(output));
+        Ok(Self { child, control, started, started_at, serial })
+    }
+
+    /// Fails when QEMU has ended by itself.
+    ///
+    /// # Errors
+    /// When it is not running any more.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait().context("asking for QEMU's status")? {
+            let errors = super::service::tail(&self.serial.log.with_extension("qemu.log"), 10);
+            bail!("QEMU ended with {status}\n{errors}");
+        }
+        Ok(())
+    }
+
+    /// Waits until the guest has switched itself off.
+    ///
+    /// # Errors
+    /// When it takes longer than this.
+    pub async fn wait_for_end(&mut self, within: Duration) -> Result<()> {
+        tokio::time::timeout(within, self.child.wait()).await.context("the guest did not end")?.context("waiting")?;
+        Ok(())
+    }
+
+    /// Pulls the plug: QEMU ends at once, the guest notices nothing.
+    ///
+    /// # Errors
+    /// When QEMU cannot be ended.
+    pub async fn pull_the_plug(mut self) -> Result<()> {
+        let asked = tokio::time::timeout(Duration::from_secs(5), self.quit()).await;
+        if !matches!(asked, Ok(Ok(()))) {
+            self.child.start_kill().context("killing QEMU")?;
+        }
+        self.child.wait().await.context("waiting for QEMU's end")?;
+        Ok(())
+    }
+
+    async fn quit(&mut self) -> Result<()> {
+        let mut stream = tokio::net::UnixStream::connect(&self.control).await.context("QEMU's control socket")?;
+        stream.write_all(b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"quit\"}\n").await.context("asking QEMU")?;
+        self.child.wait().await.context("waiting for QEMU's end")?;
+        Ok(())
+    }
+}
+
+/// The serial line: a log with the seconds since power-on before each line, and its latest lines.
+#[derive(Debug)]
+pub struct Serial {
+    log: PathBuf,
+    started: Instant,
+    lines: Mutex<VecDeque<(Duration, String)>>,
+}
+
+impl Serial {
+    fn new(log: PathBuf, started: Instant) -> Result<Self> {
+        File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        Ok(Self { log, started, lines: Mutex::default() })
+    }
+
+    async fn read(self: Arc<Self>, output: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(output).split(b'\n');
+        let Ok(mut log) = File::options().append(true).open(&self.log) else { return };
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let text = plain_text(&String::from_utf8_lossy(&line));
+            if text.is_empty() {
+                continue;
+            }
+            let at = self.started.elapsed();
+            let _ = writeln!(log, "[{:8.2}] {text}", at.as_secs_f64());
+            if let Ok(mut lines) = self.lines.lock() {
+                lines.push_back((at, text));
+                if lines.len() > 20_000 {
+                    lines.pop_front();
+                }
+            }
+        }
+    }
+
+    /// When the first line that holds this text came, after power-on, and the line.
+    #[must_use]
+    pub fn first(&self, text: &str) -> Option<(Duration, String)> {
+        self.lines.lock().ok()?.iter().find(|(_, line)| line.contains(text)).cloned()
+    }
+
+    /// The last lines, for error messages.
+    #[must_use]
+    pub fn tail(&self, count: usize) -> String {
+        let Ok(lines) = self.lines.lock() else { return String::new() };
+        lines
+            .iter()
+            .skip(lines.len().saturating_sub(count))
+            .map(|(at, line)| format!("  [{:8.2}] {line}\n", at.as_secs_f64()))
+            .collect()
+    }
+
+    /// Where the log is.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+}
+
+/// Firmware paints its screen with escape sequences, and draws progress over one line with carriage returns.
+fn plain_text(line: &str) -> String {
+    let mut out = String::new();
+    // A terminal that adds a carriage return to a line with one of its own ends it with two.
+    let mut characters = line.trim_end_matches('\r').chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\x1b' if characters.peek() == Some(&'[') => {
+                characters.next();
+                while characters.next().is_some_and(|c| !c.is_ascii_alphabetic()) {}
+            }
+            '\r' => out.clear(),
+            // An operating system command, for example a palette: up to BEL or the next escape.
+            '\x1b' if characters.peek() == Some(&']') => {
+                while characters.next().is_some_and(|c| c != '\x07' && c != '\x1b') {}
+            }
+            c if c.is_control() && c != '\t' => {}
+            c => out.push(c),
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_progress_are_taken_out() {
+        assert_eq!(plain_text("\x1b[2J\x1b[01;01H>>Start PXE over IPv4.\r"), ">>Start PXE over IPv4.");
+        assert_eq!(plain_text("10%\r20%\rdone\r\r"), "done");
+        assert_eq!(plain_text("\x1b[0m\x1b]104\x07ok\r"), "ok");
+    }
+
+    #[test]
+    fn the_machine_has_no_boot_order_and_no_option_rom() {
+        let hardware = Hardware {
+            name: "m".into(),
+            mac: "52:54:00:00:00:01".into(),
+            tap: "t".into(),
+            memory_mib: 1024,
+            disk: "/d".into(),
+            more_disks: vec![],
+            variables: "/v".into(),
+            network_boot: NetworkBoot::Pxe,
+            accelerator: Accelerator::Tcg,
+        };
+        let text = hardware.arguments(Path::new("/q")).join(" ");
+        assert!(!text.contains("bootindex") && text.contains("romfile=") && text.contains("-m 1024"), "{text}");
+        assert!(!text.contains("PXESupport"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The region's registrar, as an operator sets it up: its own commands, its own files.
+
+use super::{addresses as at, network::REGION, root::Root, service::Service};
+use crate::process;
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// Makes a registrar's state: CA, server certificate, database.
+///
+/// # Errors
+/// When `registrar init` fails.
+pub fn init(program: &Path, state: &Path) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(["init", "--server-name", at::REGISTRAR_NAME, "--address", at::REGION, "--state"]).arg(state);
+    process::output(&mut command).context("making the registrar's state")?;
+    Ok(())
+}
+
+/// What a registrar is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// Its files; `state` in it was made by [`init`].
+    pub folder: &'a Path,
+    /// How it reaches the cluster.
+    pub kubeconfig: &'a Path,
+    /// The API server that nodes are told.
+    pub api: &'a str,
+    /// The template of the only machine in the inventory.
+    pub template: &'a str,
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// A running registrar.
+#[derive(Debug)]
+pub struct Registrar {
+    /// The store's credential, for netboot.
+    pub store_credential: PathBuf,
+    program: PathBuf,
+    state: PathBuf,
+    service: Service,
+}
+
+impl Registrar {
+    /// Adds the store, writes configuration and inventory, starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// When a command fails or it does not listen in half a minute.
+    pub async fn start(root: &Root, setup: Setup<'_>, name: &str, logs: &Path) -> Result<Self> {
+        let Setup { program, folder, kubeconfig, api, template, port } = setup;
+        let state = folder.join("state");
+        let store_credential = folder.join("store.json");
+        let endpoint = format!("{}:{port}", at::REGION);
+        let mut add = root.command(program);
+        add.args(["store", "add", at::STORE, "--endpoint", &endpoint, "--state"]).arg(&state);
+        process::output(add.arg("--out").arg(&store_credential)).context("adding the store at the registrar")?;
+
+        let inventory = write(&folder.join("inventory.yaml"), &inventory(template))?;
+        let config = json!({
+            "apiVersion": "shelfboot.dev/v1",
+            "kind": "Registrar",
+            "listen": format!("0.0.0.0:{port}"),
+            "state": state,
+            "inventory": inventory,
+            "kubernetes": {"kubeconfig": kubeconfig, "endpoint": api},
+        });
+        let config = write(&folder.join("registrar.yaml"), &format!("{config:#}\n"))?;
+        let mut command = root.command_in(REGION, program);
+        let mut service = Service::start(name, command.arg("serve").arg("--config").arg(config), logs)?;
+        wait_until_listening(&mut service, endpoint.parse().context("an address")?).await?;
+        Ok(Self { store_credential, program: program.to_owned(), state, service })
+    }
+
+    /// Fails when it has ended.
+    ///
+    /// # Errors
+    /// See [`Service::check`].
+    pub fn check(&mut self) -> Result<()> {
+        self.service.check()
+    }
+
+    /// What `registrar machine list` prints.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn machine_list(&self, root: &Root) -> Result<String> {
+        let mut command = root.command(&self.program);
+        process::output(command.args(["machine", "list", "--state"]).arg(&self.state))
+    }
+}
+
+async fn wait_until_listening(service: &mut Service, address: SocketAddr) -> Result<()> {
+    let begin = Instant::now();
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        service.check()?;
+        anyhow::ensure!(begin.elapsed() < Duration::from_secs(30), "the registrar did not listen in 30 s");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// One store with one machine: whatever is taken from the shelf.
+fn inventory(template: &str) -> String {
+    let document = json!({
+        "apiVersion": "shelfboot.dev/v1",
+        "kind": "Inventory",
+        "stores": [{
+            "name": at::STORE,
+            "machines": [{"name": at::NODE, "template": template, "channel": "stable", "any": true}],
+        }],
+    });
+    format!("{document:#}\n")
+}
+
+pub(super) fn write(path: &Path, text: &str) -> Result<PathBuf> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path.to_owned())
+}

@@ -1,0 +1,211 @@
+use super::*;
+use contracts::assignment::ImageRef;
+use contracts::facts::{Firmware, MachineFacts, Smbios};
+use contracts::voucher::Voucher;
+use time::Duration;
+use uuid::Uuid;
+
+const NOW: OffsetDateTime = time::macros::datetime!(2026-11-21 10:00 UTC);
+const MAC: &str = "52:54:00:00:00:01";
+
+struct Store {
+    name: &'static str,
+    key: aws_lc_rs::signature::EcdsaKeyPair,
+    public: Vec<u8>,
+}
+
+fn store(name: &'static str) -> Store {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+    use rcgen::PublicKeyData;
+    let made = rcgen::KeyPair::generate().unwrap();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &made.serialize_der()).unwrap();
+    Store { name, key, public: made.subject_public_key_info() }
+}
+
+impl Store {
+    fn vouch(&self, fingerprint: &str, mac: &str, time: OffsetDateTime) -> Voucher {
+        use base64::Engine;
+        let statement = VoucherStatement {
+            version: 1,
+            store: self.name.into(),
+            fingerprint: fingerprint.into(),
+            mac: mac.into(),
+            time,
+        };
+        let statement = serde_json::to_string(&statement).unwrap();
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let signature = self.key.sign(&random, &Voucher::signed_bytes(&statement)).unwrap();
+        Voucher { statement, signature: base64::engine::general_purpose::STANDARD.encode(signature) }
+    }
+}
+
+fn key(digit: &str) -> String {
+    digit.repeat(64)
+}
+
+fn machine(name: &str, selector: MachineSelector, template: &str) -> Machine {
+    let image = ImageRef { template: template.into(), channel: "stable".into(), version: None };
+    Machine { name: name.into(), selector, image }
+}
+
+fn request(voucher: Voucher) -> EnrollmentRequest {
+    EnrollmentRequest {
+        version: 1,
+        attempt: Uuid::nil(),
+        nonce: "0".repeat(32),
+        template: "k8s-worker".into(),
+        image_version: "1".into(),
+        boot_id: Uuid::nil().to_string(),
+        facts: MachineFacts {
+            version: 1,
+            firmware: Firmware::Uefi,
+            secure_boot: None,
+            smbios: Smbios::default(),
+            cpus: 1,
+            memory_bytes: 1,
+            disks: vec![],
+            nics: vec![],
+        },
+        vouchers: vec![voucher],
+        csrs: vec![],
+    }
+}
+
+struct World {
+    inventory: Inventory,
+    pins: Pins,
+    keys: StoreKeys,
+    store: Store,
+}
+
+/// One store with an entry by MAC address and two for spares, one of another template.
+fn world() -> World {
+    let store = store("store-1");
+    let mut inventory = Inventory::default();
+    let machines = vec![
+        machine("by-mac", MachineSelector::Mac(MAC.into()), "k8s-worker"),
+        machine("osd", MachineSelector::Any, "storage-node"),
+        machine("spare", MachineSelector::Any, "k8s-worker"),
+    ];
+    inventory.stores.insert("store-1".into(), machines);
+    inventory.stores.insert("store-2".into(), vec![]);
+    let keys = StoreKeys::from([("store-1".to_owned(), store.public.clone())]);
+    World { inventory, pins: Pins::default(), keys, store }
+}
+
+impl World {
+    fn decide(&self, request: &EnrollmentRequest, fingerprint: &str) -> Decision {
+        admit(request, fingerprint, &self.inventory, &self.pins, &self.keys, NOW)
+    }
+
+    fn admitted(&self, mac: &str, fingerprint: &str) -> Admitted {
+        match self.decide(&request(self.store.vouch(fingerprint, mac, NOW)), fingerprint) {
+            Decision::Admit(admitted) => admitted,
+            Decision::Refuse(refusal) => panic!("refused: {refusal:?}"),
+        }
+    }
+
+    fn code(&self, request: &EnrollmentRequest, fingerprint: &str) -> &'static str {
+        match self.decide(request, fingerprint) {
+            Decision::Admit(admitted) => panic!("admitted: {admitted:?}"),
+            Decision::Refuse(refusal) => refusal.code,
+        }
+    }
+}
+
+#[test]
+fn a_mac_address_comes_before_the_spares() {
+    let world = world();
+    let admitted = world.admitted(MAC, &key("a"));
+    assert_eq!((admitted.name.as_str(), admitted.first_key), ("by-mac", true));
+}
+
+#[test]
+fn a_spare_gets_the_free_entry_of_its_template_and_keeps_it() {
+    let mut world = world();
+    let other = "52:54:00:00:00:99";
+    assert_eq!(world.admitted(other, &key("a")).name, "spare");
+    world.pins.insert("spare", &key("a"));
+    let again = world.admitted(other, &key("a"));
+    assert_eq!((again.name.as_str(), again.first_key), ("spare", false));
+}
+
+#[test]
+fn a_second_key_for_an_entry_is_refused() {
+    let mut world = world();
+    world.pins.insert("by-mac", &key("a"));
+    assert_eq!(world.code(&request(world.store.vouch(&key("b"), MAC, NOW)), &key("b")), "key-pinned");
+    world.pins.insert("spare", &key("c"));
+    world.pins.insert("osd", &key("d"));
+    let other = request(world.store.vouch(&key("b"), "52:54:00:00:00:99", NOW));
+    assert_eq!(world.code(&other, &key("b")), "key-pinned");
+}
+
+#[test]
+fn one_key_has_one_entry_unless_the_old_one_left_the_inventory() {
+    let mut world = world();
+    world.pins.insert("spare", &key("a"));
+    assert_eq!(world.code(&request(world.store.vouch(&key("a"), MAC, NOW)), &key("a")), "key-elsewhere");
+    world.inventory.stores.get_mut("store-1").unwrap().retain(|m| m.name != "spare");
+    assert_eq!(world.admitted(MAC, &key("a")).releases.as_deref(), Some("spare"));
+}
+
+#[test]
+fn only_the_stores_own_fresh_word_about_this_key_counts() {
+    let world = world();
+    let me = key("a");
+    let stranger = store("store-1");
+    let good = world.store.vouch(&me, MAC, NOW);
+    let mut tampered = good.clone();
+    tampered.statement = tampered.statement.replace("00:01", "00:02");
+    let mut unreadable = good.clone();
+    unreadable.statement = "{}".into();
+    let cases = [
+        (stranger.vouch(&me, MAC, NOW), "voucher-signature"),
+        (tampered, "voucher-signature"),
+        (unreadable, "voucher-unreadable"),
+        (store("store-9").vouch(&me, MAC, NOW), "voucher-unknown-store"),
+        (world.store.vouch(&key("b"), MAC, NOW), "voucher-fingerprint"),
+        (world.store.vouch(&me, MAC, NOW - Duration::hours(25)), "voucher-stale"),
+        (world.store.vouch(&me, MAC, NOW + Duration::minutes(11)), "voucher-future"),
+        (world.store.vouch(&me, "ff:ff:ff:ff:ff:ff", NOW), "voucher-mac"),
+    ];
+    for (voucher, code) in cases {
+        assert_eq!(world.code(&request(voucher), &me), code);
+    }
+    let mut none = request(good);
+    none.vouchers.clear();
+    assert_eq!(world.code(&none, &me), "voucher-missing");
+}
+
+#[test]
+fn a_good_voucher_behind_a_bad_one_counts() {
+    let world = world();
+    let mut both = request(world.store.vouch(&key("b"), MAC, NOW));
+    both.vouchers.push(world.store.vouch(&key("a"), MAC, NOW));
+    assert!(matches!(world.decide(&both, &key("a")), Decision::Admit(_)));
+}
+
+#[test]
+fn another_store_cannot_claim_this_stores_entries() {
+    let mut world = world();
+    let second = store("store-2");
+    world.keys.insert("store-2".into(), second.public.clone());
+    assert_eq!(world.code(&request(second.vouch(&key("a"), MAC, NOW)), &key("a")), "not-in-inventory");
+}
+
+#[test]
+fn another_template_is_refused() {
+    let world = world();
+    let mut wrong = request(world.store.vouch(&key("a"), MAC, NOW));
+    wrong.template = "hypervisor".into();
+    assert_eq!(world.code(&wrong, &key("a")), "template-mismatch");
+}
+
+#[test]
+fn unknown_purposes_are_refused() {
+    let world = world();
+    let mut odd = request(world.store.vouch(&key("a"), MAC, NOW));
+    odd.csrs.push(Csr { purpose: "admin".into(), pem: String::new() });
+    assert_eq!(world.code(&odd, &key("a")), "csr-purpose");
+}

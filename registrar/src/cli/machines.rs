@@ -1,0 +1,180 @@
+//! `registrar machine list|show|reopen`: reads and changes the database that a running server uses.
+
+use clap::Subcommand;
+use registrar::db::MachineView;
+use registrar::state::{State, StateError};
+use std::io::Write;
+use std::path::PathBuf;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MachineCommand {
+    /// Show all machines
+    List {
+        /// The state folder
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one machine
+    Show {
+        /// The inventory entry's name
+        name: String,
+        /// The state folder
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget a machine's pinned key, so that the next machine may take its place
+    Reopen {
+        /// The inventory entry's name
+        name: String,
+        /// The state folder
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// There is no such machine.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no machine {0}")]
+pub(crate) struct UnknownMachine(String);
+
+impl UnknownMachine {
+    pub(crate) fn hint(&self) -> &'static str {
+        "registrar machine list shows the names; a running server takes new ones from its inventory"
+    }
+}
+
+pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow::Result<()> {
+    match command {
+        MachineCommand::List { state, json } => {
+            let state = State::open(&state).await?;
+            let machines = state.db.machines(None).await.map_err(|error| state.database(error))?;
+            if json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&machines)?)?;
+            } else {
+                out.write_all(table(&machines).as_bytes())?;
+            }
+        }
+        MachineCommand::Show { name, state, json } => {
+            let state = State::open(&state).await?;
+            let machine = one(&state, &name).await?;
+            if json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&machine)?)?;
+            } else {
+                out.write_all(details(&machine).as_bytes())?;
+            }
+        }
+        MachineCommand::Reopen { name, state, json } => {
+            let state = State::open(&state).await?;
+            let pinned = state.db.reopen(&name).await.map_err(|error| state.database(error))?;
+            let pinned = pinned.ok_or_else(|| UnknownMachine(name.clone()))?;
+            let machine = one(&state, &name).await.ok();
+            if json {
+                writeln!(out, "{}", serde_json::json!({ "name": name, "key_forgotten": pinned, "machine": machine }))?;
+            } else {
+                let key = if pinned { "its key is forgotten" } else { "no key was pinned" };
+                writeln!(out, "{name} is open for the next machine; {key}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn one(state: &State, name: &str) -> anyhow::Result<MachineView> {
+    let found = state.db.machines(Some(name)).await.map_err(|error| -> StateError { state.database(error) })?;
+    Ok(found.into_iter().next().ok_or_else(|| UnknownMachine(name.into()))?)
+}
+
+const DASH: &str = "-";
+
+fn moment(time: Option<OffsetDateTime>) -> String {
+    let whole = time.map(|time| time.replace_millisecond(0).unwrap_or(time));
+    whole.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| DASH.into())
+}
+
+fn step(machine: &MachineView) -> String {
+    match (&machine.last_step, &machine.last_status) {
+        (Some(step), Some(status)) => format!("{step} {status}"),
+        _ => DASH.into(),
+    }
+}
+
+fn text(value: &Option<String>) -> String {
+    value.clone().unwrap_or_else(|| DASH.into())
+}
+
+fn table(machines: &[MachineView]) -> String {
+    let head = ["NAME", "STORE", "TEMPLATE", "KEY", "LAST STEP", "READY SINCE", "BOOT ID"].map(str::to_owned);
+    let short = |key: &Option<String>| key.as_ref().map_or_else(|| DASH.into(), |key| key.chars().take(12).collect());
+    let rows = machines.iter().map(|m| {
+        let names = [m.name.clone(), m.store.clone(), m.template.clone()];
+        let states = [short(&m.fingerprint), step(m), moment(m.ready_since), text(&m.boot_id)];
+        [names.as_slice(), states.as_slice()].concat()
+    });
+    let lines: Vec<Vec<String>> = std::iter::once(head.to_vec()).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn details(machine: &MachineView) -> String {
+    let lines = [
+        ("name", machine.name.clone()),
+        ("store", machine.store.clone()),
+        ("template", machine.template.clone()),
+        ("in the inventory", if machine.listed { "yes" } else { "no" }.into()),
+        ("epoch", machine.epoch.to_string()),
+        ("mac", text(&machine.mac)),
+        ("pinned key", text(&machine.fingerprint)),
+        ("pinned", moment(machine.pinned_at)),
+        ("boot id", text(&machine.boot_id)),
+        ("ready since", moment(machine.ready_since)),
+        ("last step", step(machine)),
+        ("said", text(&machine.last_message)),
+    ];
+    lines.iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lines_up() {
+        let machine = MachineView {
+            name: "w1".into(),
+            store: "store-1".into(),
+            template: "k8s-worker".into(),
+            listed: true,
+            epoch: 1,
+            fingerprint: Some("ab".repeat(32)),
+            pinned_at: None,
+            mac: None,
+            boot_id: None,
+            ready_since: Some(time::macros::datetime!(2026-11-21 10:00:00.123 UTC)),
+            last_step: Some("ready".into()),
+            last_status: Some("done".into()),
+            last_message: None,
+        };
+        let text = table(&[machine]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "NAME  STORE    TEMPLATE    KEY           LAST STEP   READY SINCE           BOOT ID");
+        assert_eq!(lines[1], "w1    store-1  k8s-worker  abababababab  ready done  2026-11-21T10:00:00Z  -");
+    }
+}

@@ -1,0 +1,122 @@
+//! `registrar serve --config FILE`: the file as read, and as validated.
+
+use crate::yaml::{self, Complaint, YamlError};
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The signer whose certificates a kubelet uses towards the API server.
+pub const KUBELET_CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+
+/// A validated configuration. Paths are absolute or relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The state folder made by `registrar init`.
+    pub state: PathBuf,
+    /// The inventory file.
+    pub inventory: PathBuf,
+    /// The cluster that machines join; without one, nothing can join.
+    pub kubernetes: Option<KubernetesConfig>,
+}
+
+/// How the registrar reaches the cluster, and what it tells nodes about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    /// The registrar's own credential; see `deploy/rbac.yaml` for its rights.
+    pub kubeconfig: PathBuf,
+    /// The API server as nodes reach it.
+    pub endpoint: String,
+    /// The CSR signer.
+    pub signer: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Document {
+    api_version: Spanned<String>,
+    kind: Spanned<String>,
+    listen: Spanned<String>,
+    state: PathBuf,
+    inventory: PathBuf,
+    kubernetes: Option<KubernetesShape>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KubernetesShape {
+    kubeconfig: PathBuf,
+    endpoint: Spanned<String>,
+    signer: Option<String>,
+}
+
+/// Reads and validates a configuration file; relative paths in it start at the file's own folder.
+///
+/// # Errors
+/// [`YamlError`], placed.
+pub fn read(path: &Path) -> Result<Config, YamlError> {
+    let base = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    validate(yaml::read(path)?, &base).map_err(|complaint| yaml::placed(path, complaint))
+}
+
+fn validate(document: Document, base: &Path) -> Result<Config, Complaint> {
+    yaml::check_kind(&document.api_version, &document.kind, "Registrar")?;
+    let listen = document
+        .listen
+        .value
+        .parse()
+        .map_err(|_| Complaint::about(&document.listen, "listen needs ADDRESS:PORT, for example 0.0.0.0:7443"))?;
+    let kubernetes = document.kubernetes.map(|shape| validate_kubernetes(shape, base)).transpose()?;
+    Ok(Config { listen, state: base.join(document.state), inventory: base.join(document.inventory), kubernetes })
+}
+
+fn validate_kubernetes(shape: KubernetesShape, base: &Path) -> Result<KubernetesConfig, Complaint> {
+    if !shape.endpoint.value.starts_with("https://") {
+        return Err(Complaint::about(&shape.endpoint, "endpoint needs an https:// URL that nodes can reach"));
+    }
+    Ok(KubernetesConfig {
+        kubeconfig: base.join(shape.kubeconfig),
+        endpoint: shape.endpoint.value,
+        signer: shape.signer.unwrap_or_else(|| KUBELET_CLIENT_SIGNER.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: shelfboot.dev/v1
+kind: Registrar
+listen: \"0.0.0.0:7443\"
+state: state
+inventory: /etc/inventory.yaml
+kubernetes:
+  kubeconfig: kubeconfig
+  endpoint: https://10.98.0.2:6443
+";
+
+    fn parse(text: &str) -> Result<Config, YamlError> {
+        let path = Path::new("etc/registrar.yaml");
+        validate(yaml::parse(path, text)?, Path::new("etc")).map_err(|complaint| yaml::placed(path, complaint))
+    }
+
+    #[test]
+    fn paths_start_at_the_file_and_the_signer_has_a_default() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.state, Path::new("etc/state"));
+        assert_eq!(config.inventory, Path::new("/etc/inventory.yaml"));
+        assert_eq!(config.kubernetes.unwrap().signer, KUBELET_CLIENT_SIGNER);
+    }
+
+    #[test]
+    fn complaints_are_placed() {
+        let listen = parse(&GOOD.replace("0.0.0.0:7443", "7443")).unwrap_err().to_string();
+        assert!(listen.starts_with("etc/registrar.yaml:3:9: "), "{listen}");
+        let unknown = parse(&GOOD.replace("  endpoint", "  endpont")).unwrap_err().to_string();
+        assert!(unknown.starts_with("etc/registrar.yaml:8:"), "{unknown}");
+        let plain = parse(&GOOD.replace("https:", "http:")).unwrap_err().to_string();
+        assert!(plain.starts_with("etc/registrar.yaml:8:13: "), "{plain}");
+    }
+}

@@ -1,0 +1,224 @@
+//! The inventory: which stores there are, and which machines each of them is to have.
+
+use crate::yaml::{self, Complaint, YamlError};
+use contracts::assignment::ImageRef;
+use contracts::store::MachineSelector;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// A validated inventory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Store name -> its machines, in the file's order.
+    pub stores: BTreeMap<String, Vec<Machine>>,
+}
+
+/// One inventory entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The entry's name: host name and node name.
+    pub name: String,
+    /// Which machine on the store's LAN it is.
+    pub selector: MachineSelector,
+    /// What it gets.
+    pub image: ImageRef,
+}
+
+impl Inventory {
+    /// The machines of one store; none for a store that the inventory does not name.
+    #[must_use]
+    pub fn machines_of(&self, store: &str) -> &[Machine] {
+        self.stores.get(store).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every entry with its store's name.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Machine)> {
+        self.stores.iter().flat_map(|(store, machines)| machines.iter().map(move |m| (store.as_str(), m)))
+    }
+
+    /// True when some store has an entry of this name.
+    #[must_use]
+    pub fn lists(&self, name: &str) -> bool {
+        self.entries().any(|(_, machine)| machine.name == name)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Document {
+    api_version: Spanned<String>,
+    kind: Spanned<String>,
+    stores: Vec<StoreShape>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreShape {
+    name: Spanned<String>,
+    machines: Vec<MachineShape>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MachineShape {
+    name: Spanned<String>,
+    template: String,
+    channel: String,
+    version: Option<String>,
+    mac: Option<Spanned<String>>,
+    any: Option<bool>,
+}
+
+/// Reads and validates an inventory file.
+///
+/// # Errors
+/// [`YamlError`], placed.
+pub fn read(path: &Path) -> Result<Inventory, YamlError> {
+    validate(yaml::read(path)?).map_err(|complaint| yaml::placed(path, complaint))
+}
+
+/// Reads and validates an inventory from text; the path is for messages only.
+///
+/// # Errors
+/// [`YamlError::Content`].
+pub fn parse(path: &Path, text: &str) -> Result<Inventory, YamlError> {
+    validate(yaml::parse(path, text)?).map_err(|complaint| yaml::placed(path, complaint))
+}
+
+fn validate(document: Document) -> Result<Inventory, Complaint> {
+    yaml::check_kind(&document.api_version, &document.kind, "Inventory")?;
+    let mut inventory = Inventory::default();
+    let mut names = HashMap::new();
+    for store in document.stores {
+        check_label(&store.name)?;
+        let mut macs = HashMap::new();
+        let mut machines = Vec::new();
+        for shape in store.machines {
+            check_label(&shape.name)?;
+            // The name becomes the node's name in a cluster that many stores share.
+            if let Some(line) = names.insert(shape.name.value.clone(), shape.name.referenced.line()) {
+                let text = format!(
+                    "machine {} is already named in line {line}; names are unique over all stores",
+                    shape.name.value
+                );
+                return Err(Complaint::about(&shape.name, text));
+            }
+            let machine = validate_machine(shape, &mut macs)?;
+            machines.push(machine);
+        }
+        if inventory.stores.insert(store.name.value.clone(), machines).is_some() {
+            return Err(Complaint::about(&store.name, format!("store {} is named twice", store.name.value)));
+        }
+    }
+    Ok(inventory)
+}
+
+fn validate_machine(shape: MachineShape, macs: &mut HashMap<String, u64>) -> Result<Machine, Complaint> {
+    let selector = match (&shape.mac, shape.any) {
+        (Some(mac), None | Some(false)) => {
+            let normal = normal_mac(&mac.value)
+                .ok_or_else(|| Complaint::about(mac, "not a MAC address; write it like 52:54:00:12:34:56"))?;
+            if let Some(line) = macs.insert(normal.clone(), mac.referenced.line()) {
+                return Err(Complaint::about(mac, format!("this store has this MAC address already, in line {line}")));
+            }
+            MachineSelector::Mac(normal)
+        }
+        (None, Some(true)) => MachineSelector::Any,
+        _ => {
+            let text = format!("machine {} needs either `mac: ADDRESS` or `any: true`", shape.name.value);
+            return Err(Complaint::about(&shape.name, text));
+        }
+    };
+    Ok(Machine {
+        name: shape.name.value,
+        selector,
+        image: ImageRef { template: shape.template, channel: shape.channel, version: shape.version },
+    })
+}
+
+/// A MAC address in lower case with colons; `None` when it is not a unicast MAC address.
+#[must_use]
+pub fn normal_mac(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase().replace('-', ":");
+    let octets: Vec<&str> = lower.split(':').collect();
+    let well_formed = octets.len() == 6
+        && octets.iter().all(|octet| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit()));
+    // IEEE 802: the lowest bit of the first octet marks a group address, which no NIC has.
+    let unicast = u8::from_str_radix(octets.first()?, 16).ok()? & 1 == 0;
+    (well_formed && unicast).then_some(lower)
+}
+
+/// True for an RFC 1123 label in lower case: what a host name, a node name and a certificate's name all accept.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && edge(text.as_bytes().first())
+        && edge(text.as_bytes().last())
+}
+
+fn check_label(name: &Spanned<String>) -> Result<(), Complaint> {
+    if is_label(&name.value) {
+        return Ok(());
+    }
+    let text = format!(
+        "`{}` is not a name: 1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit",
+        name.value
+    );
+    Err(Complaint::about(name, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: shelfboot.dev/v1
+kind: Inventory
+stores:
+  - name: store-1
+    machines:
+      - {name: w1, template: k8s-worker, channel: stable, mac: '52-54-00-AA-BB-01'}
+      - name: w2
+        template: k8s-worker
+        channel: stable
+        version: 2026.11.1
+        any: true
+";
+
+    fn complaint(text: &str) -> String {
+        parse(Path::new("inventory.yaml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_good_inventory_is_read() {
+        let inventory = parse(Path::new("inventory.yaml"), GOOD).unwrap();
+        let machines = inventory.machines_of("store-1");
+        assert_eq!(machines[0].selector, MachineSelector::Mac("52:54:00:aa:bb:01".into()));
+        assert_eq!(machines[1].selector, MachineSelector::Any);
+        assert_eq!(machines[1].image.version.as_deref(), Some("2026.11.1"));
+        assert!(inventory.machines_of("store-2").is_empty());
+    }
+
+    #[test]
+    fn complaints_name_the_place_and_the_fix() {
+        let unknown = complaint(&GOOD.replace("any: true", "anny: true"));
+        assert!(unknown.starts_with("inventory.yaml:11:"), "{unknown}");
+        let mac = complaint(&GOOD.replace("52-54-00-AA-BB-01", "52-54"));
+        assert!(mac.starts_with("inventory.yaml:6:"), "{mac}");
+        let twice = complaint(&GOOD.replace("name: w2", "name: w1"));
+        assert!(twice.starts_with("inventory.yaml:7:") && twice.contains("line 6"), "{twice}");
+        let both = complaint(&GOOD.replace("any: true", "any: false"));
+        assert!(both.contains("any: true"), "{both}");
+        let version = complaint(&GOOD.replace("dev/v1", "dev/v9"));
+        assert!(version.starts_with("inventory.yaml:1:") && version.contains("shelfboot.dev/v1"), "{version}");
+    }
+
+    #[test]
+    fn group_addresses_are_no_machines() {
+        assert_eq!(normal_mac("01:00:5e:00:00:01"), None);
+        assert_eq!(normal_mac("52:54:00:12:34:5g"), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! A real registrar on loopback: real TLS, real SQLite, real store and machine keys. Only the cluster is played, by a
+//! broker that records what it is asked; the real API server is part of the end-to-end journey.
+
+mod admission;
+mod commands;
+mod errors;
+mod joins;
+#[path = "../../../contracts/tests/program/mod.rs"]
+mod program;
+mod stores;
+mod tls;
+mod world;

@@ -1,0 +1,61 @@
+//! `cargo xtask e2e`.
+
+use crate::{checkout, output, setup};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use contracts::exit::Code;
+use qemu_tests::{cases, hint::coded, journey::outside};
+use std::path::Path;
+
+/// The hidden command that runs inside the world.
+pub(crate) const INSIDE: &str = "inside";
+
+/// Arguments of `e2e`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct Arguments {
+    /// The case to run.
+    #[arg(value_name = "NAME", required_unless_present = "list")]
+    name: Option<String>,
+    /// List the cases.
+    #[arg(long)]
+    list: bool,
+    /// Keep logs, disk and packet capture of a good run too.
+    #[arg(long)]
+    keep: bool,
+    /// Install what the host lacks without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.list {
+        let results = output::results();
+        cases::ALL.iter().for_each(|case| results.line(format!("{:<12} {}", case.name, case.about)));
+        return Ok(());
+    }
+    // A wrong name is found before anything is installed.
+    find(arguments.name.as_deref().unwrap_or_default())?;
+    setup::ensure(arguments.yes)?;
+    case(arguments.name.as_deref().unwrap_or_default(), arguments.keep)
+}
+
+/// Runs one case.
+pub(crate) fn case(name: &str, keep: bool) -> Result<()> {
+    let case = find(name)?;
+    let wish = outside::Wish { case, template: "k8s-worker".into(), keep, json: None };
+    outside::run(checkout(), &wish, INSIDE, &output::progress())
+}
+
+fn find(name: &str) -> Result<cases::Case> {
+    let hint = "cargo xtask e2e --list shows all of them";
+    cases::find(name).ok_or_else(|| coded(Code::Usage, format!("there is no case {name}"), hint))
+}
+
+/// Runs inside the world, with a runtime of its own.
+pub(crate) fn inside(plan: &Path) -> Result<()> {
+    // One provider in the whole process; rustls panics when two were possible and none was chosen.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(outside::run_inside(plan, &output::progress(), &output::results()))
+}

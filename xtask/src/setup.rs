@@ -1,0 +1,145 @@
+//! `cargo xtask setup`: what the host needs, why, and how it gets it.
+
+use crate::output;
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use contracts::exit::Code;
+use qemu_tests::{
+    hint::{Coded, coded},
+    sandbox,
+};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Arguments of `setup`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Install what is missing without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// One thing that the host must have.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    package: &'static str,
+    /// Any of these, in a folder of PATH or in /usr/sbin.
+    programs: &'static [&'static str],
+    why: &'static str,
+}
+
+const NEEDS: [Need; 4] = [
+    Need { package: "mmdebstrap", programs: &["mmdebstrap"], why: "makes Debian trees: the lab, the tools, the image" },
+    Need { package: "uidmap", programs: &["newuidmap"], why: "lets those trees be made without root" },
+    Need { package: "gcc", programs: &["cc", "gcc"], why: "links Rust programs and compiles the C parts of libraries" },
+    Need { package: "libc6-dev", programs: &[], why: "the C library's headers and its static form" },
+];
+
+/// `setup` by itself: says so when nothing is missing.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure(arguments.yes)?;
+    output::results().line("this host has everything that Shelfboot needs");
+    Ok(())
+}
+
+/// Installs what is missing. Asks first on a terminal, unless told not to.
+pub(crate) fn ensure(yes: bool) -> Result<()> {
+    check_rust()?;
+    let missing: Vec<Need> = NEEDS.into_iter().filter(|need| !present(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let say = output::progress();
+    say.line("This host lacks:");
+    for need in &missing {
+        say.line(format!("  {:<12} {}", need.package, need.why));
+    }
+    let packages: Vec<&str> = missing.iter().map(|n| n.package).collect();
+    let by_hand = format!("sudo apt-get update && sudo apt-get install {}", packages.join(" "));
+    let Some(prefix) = installer_prefix() else {
+        bail!(coded(
+            Code::Host,
+            "packages are missing, and neither root nor sudo without a password is there",
+            by_hand
+        ));
+    };
+    if !yes && std::io::stdin().is_terminal() && !agreed(&packages)? {
+        bail!(coded(Code::Host, "packages are missing", by_hand));
+    }
+    install(&prefix, &packages).context(Coded {
+        message: "the packages were not installed".into(),
+        hint: by_hand,
+        code: Code::Host,
+    })
+}
+
+fn present(need: &Need) -> bool {
+    if need.programs.is_empty() {
+        return Path::new("/usr/lib/x86_64-linux-gnu/libc.a").exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    need.programs.iter().any(|program| folders.iter().any(|folder| folder.join(program).is_file()))
+}
+
+/// How apt-get is called: directly as root, else through sudo if it needs no password.
+fn installer_prefix() -> Option<Vec<&'static str>> {
+    if sandbox::am_root() {
+        return Some(Vec::new());
+    }
+    let sudo = Command::new("sudo").args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    sudo.is_ok_and(|status| status.success()).then(|| vec!["sudo", "-n"])
+}
+
+fn agreed(packages: &[&str]) -> Result<bool> {
+    eprint!("Install {} with apt-get? [Y/n] ", packages.join(", "));
+    std::io::stderr().flush().context("asking")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("reading the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
+}
+
+fn install(prefix: &[&str], packages: &[&str]) -> Result<()> {
+    for arguments in [vec!["update"], [&["install", "--yes", "--no-install-recommends"], packages].concat()] {
+        let words: Vec<&str> = prefix.iter().copied().chain(["apt-get"]).chain(arguments).collect();
+        let status = Command::new(words[0])
+            .args(&words[1..])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .status()
+            .with_context(|| format!("starting {}", words[0]))?;
+        ensure!(status.success(), "`{}` ended with {status}", words.join(" "));
+    }
+    Ok(())
+}
+
+/// Rust itself is there: this program was built with it. Its two companions may not be.
+fn check_rust() -> Result<()> {
+    for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo).args([tool, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if !status.is_ok_and(|s| s.success()) {
+            bail!(coded(
+                Code::Host,
+                format!("`cargo {tool}` does not work"),
+                format!("rustup component add {component}")
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_where_programs_are() {
+        let need = |programs| Need { package: "p", programs, why: "w" };
+        assert!(present(&need(&["sh"])));
+        assert!(!present(&need(&["no-such-program-at-all"])));
+    }
+}
