@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
+    io::{Seek, SeekFrom},
     os::unix::fs::FileExt,
     path::Path,
     process::{Command, Stdio},
@@ -74,6 +75,23 @@ fn levels(data_blocks: u64) -> Vec<(u64, u64)> {
     placed
 }
 
+/// How many bytes of data the hash tree is over, as its superblock says.
+///
+/// # Errors
+/// When there is no superblock of a kind that is used here, or it speaks of more than `data` has.
+pub fn data_bytes(mut data: &File, tree: &File) -> Result<u64> {
+    let blocks = superblock(tree)?.data_blocks;
+    let most = data.seek(SeekFrom::End(0)).context("looking for the end of the root's partition")?;
+    let bytes = blocks.checked_mul(BLOCK as u64).filter(|bytes| (1..=most).contains(bytes));
+    bytes.with_context(|| format!("the verity superblock is for {blocks} blocks, the partition has {most} bytes"))
+}
+
+fn superblock(tree: &File) -> Result<Superblock> {
+    let mut first = [0; BLOCK];
+    tree.read_exact_at(&mut first, 0).context("reading the verity superblock")?;
+    Superblock::parse(&first)
+}
+
 /// Checks data and tree against the root hash, on all processors.
 ///
 /// `data_bytes` is the length that the manifest promises; `progress` is called from time to time with the bytes
@@ -88,11 +106,9 @@ pub fn verify(
     root_hash: &str,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<()> {
-    let mut first = [0; BLOCK];
-    tree.read_exact_at(&mut first, 0).context("reading the verity superblock")?;
-    let superblock = Superblock::parse(&first)?;
+    let superblock = superblock(tree)?;
     ensure!(
-        superblock.data_blocks * BLOCK as u64 == data_bytes,
+        superblock.data_blocks.checked_mul(BLOCK as u64) == Some(data_bytes),
         "the verity superblock is for {} blocks, the manifest for {data_bytes} bytes",
         superblock.data_blocks
     );
@@ -265,6 +281,10 @@ mod tests {
                 assert!(check(&data, &bad, &root).is_err(), "flipped byte {at} of the tree over {blocks} blocks");
             }
             assert!(check(&data, &tree, &"0".repeat(64)).is_err());
+            assert_eq!(data_bytes(&file(&data), &file(&tree)).unwrap(), data.len() as u64);
+            let mut bad = tree.clone();
+            bad[79] ^= 1;
+            assert!(data_bytes(&file(&data), &file(&bad)).is_err());
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Starting the installed system: the root through verity, `/etc` over it, what persists from the state partition,
-//! then systemd. Any failure ends in a restart: a half-started system helps nobody.
+//! then systemd. A half-started system helps nobody: any trouble is reported, and ends in a restart.
 
-use super::{mounts::mount_at, switch_root};
+use super::{
+    mounts::mount_at,
+    start_mark, switch_root,
+    trouble::{Place, Trouble},
+};
 use crate::{
     console,
     disk::{layout::Role, table::partition_node},
@@ -25,6 +29,8 @@ use std::{
 use uuid::Uuid;
 
 const SYSROOT: &str = "/sysroot";
+/// Where the state partition is mounted before the root is.
+const EARLY_STATE: &str = "/run/shelfboot/state";
 /// The agent's folder on the state partition, as the installed system sees it.
 pub const STATE: &str = "/state/shelfboot";
 
@@ -73,15 +79,40 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
 /// Opens the slot and hands over to its systemd.
 ///
 /// # Errors
-/// With what did not work; the caller restarts.
-pub fn start(slot: &Slot, root_hash: &str) -> Result<Infallible> {
+/// With what did not work; the caller reports it and restarts.
+pub fn start(slot: &Slot, root_hash: &str) -> Result<Infallible, Trouble> {
     console::line("starting the installed system");
+    let unfinished = mount_state(slot).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
+    if unfinished > 0 {
+        // The kernel only looks at what is read, and a panic leaves no word of why: so everything is looked at now.
+        console::line("the last start did not come to its end; checking what is on the disk");
+        check(slot, root_hash).map_err(|error| Trouble { place: Place::Root, error, unfinished })?;
+        console::line("the disk holds exactly what was installed");
+    }
+    hand_over(slot, root_hash).map_err(|error| Trouble { place: Place::Start, error, unfinished })
+}
+
+/// Mounts the state partition for the time before there is a root, marks that a start has begun, and tells how many
+/// starts before it did not come to their end.
+fn mount_state(slot: &Slot) -> Result<u32> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount_at(&slot.state.to_string_lossy(), Path::new(EARLY_STATE), "ext4", flags, None)?;
+    start_mark::begin(&Path::new(EARLY_STATE).join("shelfboot"))
+}
+
+/// Every block of the root against its root hash.
+fn check(slot: &Slot, root_hash: &str) -> Result<()> {
+    let open = |path: &Path| File::open(path).with_context(|| format!("opening {}", path.display()));
+    let (data, tree) = (open(&slot.data)?, open(&slot.tree)?);
+    verity::verify(&data, &tree, verity::data_bytes(&data, &tree)?, root_hash, &|_| ())
+}
+
+fn hand_over(slot: &Slot, root_hash: &str) -> Result<Infallible> {
     let root = Path::new(SYSROOT);
     verity::open(&slot.data, &slot.tree, root_hash)?;
     mount_at("/dev/mapper/root", root, "erofs", MsFlags::MS_RDONLY, None)?;
-    let state = root.join("state");
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at(&slot.state.to_string_lossy(), &state, "ext4", flags, None)?;
+    mount(Some(EARLY_STATE), &root.join("state"), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .context("moving the state partition below the root")?;
 
     let config: MachineConfig = contracts::read(&fs::read(below(root, MACHINE_CONFIG_PATH)?)?)?;
     compose_etc(root)?;

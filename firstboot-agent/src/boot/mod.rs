@@ -3,7 +3,9 @@
 pub mod installed;
 mod modules;
 mod mounts;
+pub mod start_mark;
 mod switch_root;
+mod trouble;
 
 use crate::{console, efi, install};
 use contracts::{bios, manifest::TrustFloor};
@@ -24,8 +26,13 @@ pub fn run() -> ! {
         Err(error) => error,
     };
     console::line(&format!("cannot go on: {error:#}"));
-    console::line(&format!("restarting in {} s", BEFORE_RESTART.as_secs()));
-    std::thread::sleep(BEFORE_RESTART);
+    restart_after(BEFORE_RESTART)
+}
+
+/// Restarts through the firmware, and says when.
+fn restart_after(wait: Duration) -> ! {
+    console::line(&format!("restarting in {} s", wait.as_secs()));
+    std::thread::sleep(wait);
     restart()
 }
 
@@ -50,10 +57,16 @@ fn try_run() -> anyhow::Result<Infallible> {
     if let (Some(hash), Some(partition)) = (&root_hash, partition)
         && let Some(slot) = installed::find(partition, hash)?
     {
-        return installed::start(&slot, hash);
+        match installed::start(&slot, hash) {
+            Ok(never) => match never {},
+            Err(trouble) => trouble::tell_and_restart(&trouble, &trust_floor()?),
+        }
     }
-    let floor: TrustFloor = contracts::read(&fs::read(TRUST_FLOOR)?)?;
-    install::run(&floor)
+    install::run(&trust_floor()?)
+}
+
+fn trust_floor() -> anyhow::Result<TrustFloor> {
+    Ok(contracts::read(&fs::read(TRUST_FLOOR)?)?)
 }
 
 /// The GUID of the partition from which GRUB took this kernel, on BIOS machines.

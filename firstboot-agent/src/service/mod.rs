@@ -7,7 +7,7 @@ pub mod kubernetes;
 pub mod region;
 
 use crate::{
-    boot::installed::STATE,
+    boot::{installed::STATE, start_mark},
     console, durable, facts,
     failure::{Coded, Failure},
     install::{network::mac_bytes, state::InstallRecord},
@@ -94,11 +94,12 @@ async fn become_member(machine: &mut Machine, reporter: &Reporter) -> Result<(),
     let joined = reporter.step(Step::Join, "joining the cluster", kubernetes::join(machine, &region, enrolled));
     let request = joined.await?;
     let ready = reporter.step(Step::Ready, "waiting until the cluster reports this machine ready", async {
-        kubernetes::ready(machine, &region, &request, reporter).await
+        let ready = kubernetes::ready(machine, &region, &request, reporter).await?;
+        // Before anybody hears of it: whoever does may pull the plug.
+        journey_ended();
+        Ok(ready)
     });
-    ready.await?;
-    journey_ended();
-    Ok(())
+    ready.await
 }
 
 /// How long the network may take to come up after the system started before that is worth a word: spanning tree
@@ -166,9 +167,12 @@ fn install_record() -> Option<InstallRecord> {
     serde_json::from_slice(&fs::read(Path::new(STATE).join(InstallRecord::FILE)).ok()?).ok()
 }
 
-/// The journey is over: later boots are attempts of their own. Losing this to a power cut only joins two attempts
-/// on the store page.
+/// The journey is over: this start came to its end, and later boots are attempts of their own. Losing this to a power cut
+/// only costs the next start a check of the disk, and joins two attempts on the store page.
 fn journey_ended() {
+    if let Err(error) = start_mark::end(Path::new(STATE)) {
+        console::line(&format!("the next start will check the whole disk: {error:#}"));
+    }
     if let Some(record) = install_record().filter(|record| record.attempt.is_some()) {
         let ended = InstallRecord { attempt: None, ..record };
         if let Ok(bytes) = serde_json::to_vec_pretty(&ended) {

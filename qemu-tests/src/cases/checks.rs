@@ -46,7 +46,7 @@ pub fn all(boot: NetworkBoot, outcome: &Outcome, capture: &[u8]) -> Vec<Check> {
         },
     ];
     checks.extend(match boot {
-        NetworkBoot::Pxe => {
+        NetworkBoot::Pxe | NetworkBoot::SecurePxe => {
             [Check { what: "edk2 and netboot spoke PXE as expected", result: on_the_wire(&pxe_dialect) }]
         }
         NetworkBoot::Http => {
@@ -54,6 +54,9 @@ pub fn all(boot: NetworkBoot, outcome: &Outcome, capture: &[u8]) -> Vec<Check> {
         }
         NetworkBoot::Bios => {
             [Check { what: "iPXE on BIOS got its script from netboot, and once", result: on_the_wire(&ipxe_dialect) }]
+        }
+        NetworkBoot::BiosUndionly => {
+            [Check { what: "undionly.kpxe was fetched, then got its script", result: on_the_wire(&undionly_dialect) }]
         }
     });
     checks
@@ -186,6 +189,13 @@ fn ipxe_dialect(wire: &Wire) -> Result<()> {
         .count();
     ensure!(offers == 0, "netboot offered to boot from the network {offers} times more");
     Ok(())
+}
+
+/// The program comes by TFTP, asks for itself, and gets the script: the same talk as that of iPXE in a ROM.
+fn undionly_dialect(wire: &Wire) -> Result<()> {
+    let asks = |d: &&Datagram| d.to == (wire.netboot, TFTP_PORT) && d.payload.starts_with(b"\0\x01undionly.kpxe\0");
+    wire.all.iter().find(asks).context("nobody asked for undionly.kpxe")?;
+    ipxe_dialect(wire)
 }
 
 fn till_undisturbed(wire: &Wire, till: &str) -> Result<()> {

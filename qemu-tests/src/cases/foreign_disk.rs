@@ -3,14 +3,13 @@
 
 use super::until;
 use crate::{
-    journey::{DISK_GIB, MEMORY_MIB, Plan},
+    journey::{DISK_GIB, Plan},
     report::Report,
     world::{
         World, addresses as at,
-        firmware::{self, NetworkBoot},
+        firmware::NetworkBoot,
         foreign::{self, ForeignDisk},
-        machine::{self, Hardware, Machine},
-        network,
+        machine::{Hardware, Machine},
         plain::SmallGuest,
     },
 };
@@ -32,17 +31,9 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
     let names: Vec<&str> = disks.iter().map(|d| d.name).collect();
     report.line(format!("foreign disks: {}", names.join(", ")));
 
-    let mut hardware = Hardware {
-        name: "machine".into(),
-        mac: at::MACHINE_MAC.into(),
-        tap: network::MACHINE_TAP.into(),
-        memory_mib: MEMORY_MIB,
-        disk: disks[0].image.clone(),
-        more_disks: disks[1..].iter().map(|d| d.image.clone()).collect(),
-        variables: firmware::fresh_variables(&plan.lab, &plan.run.join("machine-variables.fd"))?,
-        network_boot: NetworkBoot::Http,
-        accelerator,
-    };
+    let mut hardware = Hardware::blank(&world.root, plan, NetworkBoot::Http, accelerator)?;
+    let blank = std::mem::replace(&mut hardware.disk, disks[0].image.clone());
+    hardware.more_disks = disks[1..].iter().map(|d| d.image.clone()).collect();
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
     let line = until::step(world, &mut machine, at::MACHINE_MAC, Step::Plan, StepStatus::Failed, report).await?;
     ensure!(line.code.as_deref() == Some("foreign-data"), "the code is {:?}", line.code);
@@ -57,8 +48,6 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
     untouched(&disks, &before)?;
     report.line("check: every foreign disk is named on console and page, refused and untouched: yes");
 
-    let blank = plan.run.join("blank.raw");
-    machine::blank_disk(&blank, DISK_GIB)?;
     hardware.more_disks.push(blank);
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 2)?;
     until::step(world, &mut machine, at::MACHINE_MAC, Step::Verify, StepStatus::Done, report).await?;

@@ -3,15 +3,19 @@
 pub mod admission;
 pub mod checks;
 pub mod foreign_disk;
+pub mod secure_boot;
 pub mod tamper;
+pub mod uki_modes;
 pub mod until;
 
 use crate::{
     journey::{Plan, inside, table},
+    process,
     report::Report,
     world::{self, World, firmware::NetworkBoot},
 };
 use anyhow::{Context as _, Result, bail};
+use std::process::Command;
 
 /// One end-to-end case.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +37,16 @@ pub enum Story {
     Admission,
     /// Disks that hold somebody's data.
     ForeignDisk,
-    /// What netboot serves is changed.
+    /// What netboot serves is changed, and what is on the disk.
     Tamper,
+    /// One boot image, started in every way there is.
+    UkiModes,
+    /// Firmware that starts only what is signed.
+    SecureBoot,
 }
 
 /// All cases.
-pub const ALL: [Case; 6] = [
+pub const ALL: [Case; 9] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -55,6 +63,21 @@ pub const ALL: [Case; 6] = [
         story: Story::Journey(NetworkBoot::Bios),
     },
     Case {
+        name: "undionly",
+        about: "the same on SeaBIOS with undionly.kpxe, chain-loaded from netboot by TFTP",
+        story: Story::Journey(NetworkBoot::BiosUndionly),
+    },
+    Case {
+        name: "uki-modes",
+        about: "one boot image over an empty disk, a half install, a whole one, another machine's, and both slots",
+        story: Story::UkiModes,
+    },
+    Case {
+        name: "secure-boot",
+        about: "enforced Secure Boot: a tampered and an unsigned boot image are refused, the signed one arrives",
+        story: Story::SecureBoot,
+    },
+    Case {
         name: "admission",
         about: "another node's name, a second key and a forged registrar are refused, through the store's relay",
         story: Story::Admission,
@@ -66,7 +89,7 @@ pub const ALL: [Case; 6] = [
     },
     Case {
         name: "tamper",
-        about: "flipped bytes in a chunk and in the timestamp stop the install, and nothing on the disk can start",
+        about: "flipped bytes in a chunk and in the timestamp stop the install, one on the installed root the machine",
         story: Story::Tamper,
     },
 ];
@@ -84,8 +107,8 @@ pub fn find(name: &str) -> Option<Case> {
 pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     let case = find(&plan.case).with_context(|| format!("there is no case {}", plan.case))?;
     let mut plan = plan.clone();
-    if case.story == Story::Tamper {
-        tamper::own_repository(&mut plan)?;
+    if matches!(case.story, Story::Tamper | Story::SecureBoot) {
+        own_repository(&mut plan)?;
     }
     let plan = &plan;
     let mut world = world::build(plan, report).await?;
@@ -94,7 +117,20 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::Admission => admission::run(plan, &mut world, report).await,
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
+        Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
+        Story::SecureBoot => {
+            secure_boot::refusals(plan, &mut world, report).await?;
+            journey(plan, NetworkBoot::SecurePxe, &mut world, report, result).await
+        }
     }
+}
+
+/// A copy of the repository that may be changed.
+fn own_repository(plan: &mut Plan) -> Result<()> {
+    let copy = plan.run.join("repository");
+    process::output(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&plan.image.repository).arg(&copy))?;
+    plan.image.repository = copy;
+    Ok(())
 }
 
 /// The journey, then every check of it. The report is written even when a check fails.

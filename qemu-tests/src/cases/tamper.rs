@@ -1,17 +1,15 @@
 //! What netboot serves is changed after netboot has loaded it: the install stops, says what it does not believe,
-//! and nothing on the disk can start.
+//! and nothing on the disk can start. What is on the disk is changed after the install: the machine stops and says so.
 
 use super::until;
 use crate::{
-    journey::{DISK_GIB, MEMORY_MIB, Plan},
-    process,
+    journey::Plan,
     report::Report,
     world::{
-        World, addresses as at,
+        World,
         disk_look::DiskLook,
-        firmware::{self, NetworkBoot},
-        machine::{self, Hardware, Machine},
-        network,
+        firmware::NetworkBoot,
+        machine::{Hardware, Machine},
         plain::SmallGuest,
     },
 };
@@ -21,59 +19,78 @@ use std::{
     fs::File,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-/// A copy of the repository that may be changed.
-///
-/// # Errors
-/// When it cannot be copied.
-pub fn own_repository(plan: &mut Plan) -> Result<()> {
-    let copy = plan.run.join("repository");
-    process::output(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&plan.image.repository).arg(&copy))?;
-    plan.image.repository = copy;
-    Ok(())
-}
-
-/// Runs the case. The repository is [`own_repository`].
+/// Runs the case, in a repository of its own.
 ///
 /// # Errors
 /// When something was believed that must not be.
 pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
     let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
-    let hardware = Hardware {
-        name: "machine".into(),
-        mac: at::MACHINE_MAC.into(),
-        tap: network::MACHINE_TAP.into(),
-        memory_mib: MEMORY_MIB,
-        disk: plan.run.join("machine.raw"),
-        more_disks: vec![],
-        variables: firmware::fresh_variables(&plan.lab, &plan.run.join("machine-variables.fd"))?,
-        network_boot: NetworkBoot::Http,
-        accelerator: small.choose_accelerator(&world.root, &plan.cache, report).await?,
-    };
-    machine::blank_disk(&hardware.disk, DISK_GIB)?;
+    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
+    let hardware = Hardware::blank(&world.root, plan, NetworkBoot::Http, accelerator)?;
     let archive = &plan.image.manifest.archive;
     // A chunk near the beginning: the install does not get far.
     let place = archive.header_bytes + archive.bytes / 50;
     let chunk = Flipped::new(&plan.image.repository.join(&archive.path), place)?;
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
 
-    let message = until::failure(world, &mut machine, Step::Install, "chunk ", report).await?;
+    let message = until::failure(world, &mut machine, Step::Install, "chunk ", report).await?.message;
     ensure!(message.contains(&archive.path), "the file is not named: {message}");
     let console = until::serial(&mut machine, "[install] FAILED").await?;
     ensure!(console.contains("chunk "), "the console does not name the chunk: {console}");
     nothing_starts(world, &hardware.disk)?;
     report.line(format!("check: a flipped byte in a chunk stops the install: yes ({message})"));
 
-    Flipped::new(&plan.image.repository.join("metadata/timestamp.json"), 100)?;
+    let timestamp = Flipped::new(&plan.image.repository.join("metadata/timestamp.json"), 100)?;
     chunk.put_back()?;
     until::failure(world, &mut machine, Step::Install, "role timestamp", report).await?;
     nothing_starts(world, &hardware.disk)?;
     report.line("check: a flipped byte in the timestamp stops the install and is named: yes");
 
+    timestamp.put_back()?;
+    until::done_at_last(world, &mut machine, Step::Ready, report).await?;
+    ensure!(DiskLook::at(&world.root, &hardware.disk)?.esp_has_boot_files, "a disk that starts has no boot file");
     machine.pull_the_plug().await?;
+    report.line("check: put right, the same machine goes on by itself: yes");
+    damaged_root(plan, world, &hardware, report).await?;
     world.check()
+}
+
+/// One flipped byte on the disk of an installed machine, in a program that starts late: the kernel stops the machine,
+/// which starts again, finds the damage and tells the store.
+async fn damaged_root(plan: &Plan, world: &mut World, hardware: &Hardware, report: &Report) -> Result<()> {
+    let place = find_program(&hardware.disk, &plan.kubernetes.join("kubelet"))?;
+    Flipped::new(&hardware.disk, place)?;
+    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 2)?;
+    until::serial(&mut machine, "Kernel panic - not syncing: dm-verity device has corrupted blocks").await?;
+    report.line("check: a flipped byte on the installed root stops the kernel: yes");
+    let line = until::failure(world, &mut machine, Step::Verify, "does not match the root hash", report).await?;
+    ensure!(line.code.as_deref() == Some("root-damaged"), "the code is {:?}", line.code);
+    let page = until::page().await?;
+    ensure!(page.contains("Call support and read out: root-damaged"), "the page does not say so: {page}");
+    machine.pull_the_plug().await?;
+    report.line(format!("check: the machine starts again and tells the store: yes ({})", line.message));
+    Ok(())
+}
+
+/// Where on a disk a program begins. Files of an uncompressed EROFS lie in whole blocks.
+fn find_program(disk: &Path, program: &Path) -> Result<u64> {
+    const BLOCK: usize = 4096;
+    let open = |path: &Path| File::open(path).with_context(|| format!("opening {}", path.display()));
+    let mut wanted = [0; BLOCK];
+    open(program)?.read_exact_at(&mut wanted, 0).context("reading the program")?;
+    let disk = open(disk)?;
+    let mut piece = vec![0; 256 * BLOCK];
+    let mut at = 0;
+    loop {
+        let read = disk.read_at(&mut piece, at).context("reading the disk")?;
+        ensure!(read > 0, "the program {} is not on the disk", program.display());
+        if let Some(index) = piece[..read].chunks_exact(BLOCK).position(|block| block == wanted) {
+            return Ok(at + (index * BLOCK) as u64);
+        }
+        at += read as u64;
+    }
 }
 
 /// Nothing on the disk can be started by firmware or boot loader.

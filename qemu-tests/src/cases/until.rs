@@ -1,4 +1,4 @@
-//! Waiting for a step of a machine, with progress, and with the end of its serial line when it does not come.
+//! Waiting for what a machine does, with progress, and with the end of its serial line when it does not come.
 
 use crate::{
     journey::follow::Follower,
@@ -6,20 +6,17 @@ use crate::{
     world::{World, addresses as at, machine::Machine},
 };
 use anyhow::{Context as _, Result, bail};
-use contracts::{
-    event::StepStatus,
-    status::{MachineStatus, StepLine},
-    step::Step,
-};
+use contracts::{event::StepStatus, status::StepLine, step::Step};
 use std::time::{Duration, Instant};
 
 /// How long anything may take, in software emulation on a busy host.
 const PATIENCE: Duration = Duration::from_secs(8 * 60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Waits until `step` has ended or waits as wanted since the machine was switched on.
+/// Waits until `step` of a machine has come to `wanted` since it was switched on.
 ///
 /// # Errors
-/// When it ends otherwise, or does not end in time.
+/// When a step fails instead, or nothing comes in time.
 pub async fn step(
     world: &mut World,
     machine: &mut Machine,
@@ -28,30 +25,29 @@ pub async fn step(
     wanted: StepStatus,
     report: &Report,
 ) -> Result<StepLine> {
-    let mut follower = Follower::new(report.clone(), machine.started, machine.started_at);
-    let begin = Instant::now();
-    loop {
-        world.check()?;
-        machine.check()?;
-        if let Some(status) = world.store.machine(mac).await? {
-            follower.tell(&status, Instant::now());
-            if let Some(line) = line(&status, machine, step, wanted) {
-                return Ok(line);
-            }
-            let ends_otherwise = wanted != StepStatus::Failed
-                && status.steps.iter().any(|l| l.updated >= machine.started_at && l.status == StepStatus::Failed);
-            if ends_otherwise {
-                bail!("a step failed where {step} should have come to {wanted:?}: {:?}", status.steps.last());
-            }
+    let what = format!("{step} {wanted:?}");
+    lines(world, machine, mac, &what, report, |lines| {
+        let found = lines.iter().find(|l| l.step == step && l.status == wanted);
+        match lines.iter().find(|l| l.status == StepStatus::Failed) {
+            Some(failed) if found.is_none() => bail!("a step failed where {what} was to come: {failed:?}"),
+            _ => Ok(found.cloned()),
         }
-        if begin.elapsed() > PATIENCE {
-            bail!("the step {step} did not come to {wanted:?}; the serial line ends in\n{}", machine.serial.tail(20));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    })
+    .await
 }
 
-/// Waits until the machine says that `step` failed, in these words.
+/// Waits until the machine to be installed has done `step`, whatever failed on the way.
+///
+/// # Errors
+/// When it has not in time.
+pub async fn done_at_last(world: &mut World, machine: &mut Machine, step: Step, report: &Report) -> Result<StepLine> {
+    lines(world, machine, at::MACHINE_MAC, &format!("{step} done"), report, |lines| {
+        Ok(lines.iter().find(|l| l.step == step && l.status == StepStatus::Done).cloned())
+    })
+    .await
+}
+
+/// Waits until the machine to be installed says that `step` failed, in these words.
 ///
 /// # Errors
 /// When it does not in time.
@@ -61,29 +57,38 @@ pub async fn failure(
     step: Step,
     words: &str,
     report: &Report,
-) -> Result<String> {
+) -> Result<StepLine> {
+    lines(world, machine, at::MACHINE_MAC, &format!("{step} failed with {words:?}"), report, |lines| {
+        let fits = |l: &&StepLine| l.step == step && l.status == StepStatus::Failed && l.message.contains(words);
+        Ok(lines.iter().find(fits).cloned())
+    })
+    .await
+}
+
+/// Looks at the steps that moved since the machine was switched on, until there is what is looked for.
+async fn lines<T>(
+    world: &mut World,
+    machine: &mut Machine,
+    mac: &str,
+    what: &str,
+    report: &Report,
+    mut look: impl FnMut(&[StepLine]) -> Result<Option<T>>,
+) -> Result<T> {
     let mut follower = Follower::new(report.clone(), machine.started, machine.started_at);
     let begin = Instant::now();
     loop {
         world.check()?;
         machine.check()?;
-        if let Some(status) = world.store.machine(at::MACHINE_MAC).await? {
+        if let Some(mut status) = world.store.machine(mac).await? {
             follower.tell(&status, Instant::now());
-            let said = line(&status, machine, step, StepStatus::Failed).map(|line| line.message);
-            if let Some(message) = said.filter(|message| message.contains(words)) {
-                return Ok(message);
+            status.steps.retain(|line| line.updated >= machine.started_at);
+            if let Some(found) = look(&status.steps)? {
+                return Ok(found);
             }
         }
-        if begin.elapsed() > PATIENCE {
-            bail!("no failure with {words:?}; the serial line ends in\n{}", machine.serial.tail(20));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        in_time(begin, machine, what)?;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-fn line(status: &MachineStatus, machine: &Machine, step: Step, wanted: StepStatus) -> Option<StepLine> {
-    let fits = |l: &&StepLine| l.updated >= machine.started_at && l.step == step && l.status == wanted;
-    status.steps.iter().find(fits).cloned()
 }
 
 /// Waits until the serial line says this; returns the line.
@@ -97,11 +102,33 @@ pub async fn serial(machine: &mut Machine, text: &str) -> Result<String> {
             return Ok(line);
         }
         machine.check()?;
-        if begin.elapsed() > PATIENCE {
-            bail!("{text:?} did not come; the serial line ends in\n{}", machine.serial.tail(20));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        in_time(begin, machine, &format!("{text:?} on the serial line"))?;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits until the store's page says this.
+///
+/// # Errors
+/// When it does not in time.
+pub async fn page_says(machine: &mut Machine, text: &str) -> Result<String> {
+    let begin = Instant::now();
+    loop {
+        let page = page().await?;
+        if page.contains(text) {
+            return Ok(page);
+        }
+        machine.check()?;
+        in_time(begin, machine, &format!("{text:?} on the store's page"))?;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn in_time(begin: Instant, machine: &Machine, what: &str) -> Result<()> {
+    if begin.elapsed() > PATIENCE {
+        bail!("{what} did not come; the serial line ends in\n{}", machine.serial.tail(20));
+    }
+    Ok(())
 }
 
 /// What people see on the store's page.
@@ -109,7 +136,7 @@ pub async fn serial(machine: &mut Machine, text: &str) -> Result<String> {
 /// # Errors
 /// When netboot does not answer.
 pub async fn page() -> Result<String> {
-    let url = format!("http://{}/", crate::world::addresses::NETBOOT);
+    let url = format!("http://{}/", at::NETBOOT);
     let answer = reqwest::get(url).await.context("asking for the store's page")?;
     // Quotation marks and apostrophes are written as entities.
     Ok(answer.text().await.context("reading the store's page")?.replace("&quot;", "\"").replace("&#34;", "\""))

@@ -11,9 +11,8 @@ use crate::{
     report::Report,
     world::{
         World, addresses as at,
-        firmware::{self, NetworkBoot},
-        machine::{self, Hardware, Machine},
-        network,
+        firmware::NetworkBoot,
+        machine::{Hardware, Machine},
         plain::SmallGuest,
         store,
     },
@@ -45,18 +44,7 @@ pub struct Outcome {
 pub async fn run(plan: &Plan, boot: NetworkBoot, world: &mut World, report: &Report) -> Result<Outcome> {
     let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
     let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
-    let hardware = Hardware {
-        name: "machine".into(),
-        mac: at::MACHINE_MAC.into(),
-        tap: network::MACHINE_TAP.into(),
-        memory_mib: MEMORY_MIB,
-        disk: plan.run.join("machine.raw"),
-        more_disks: vec![],
-        variables: firmware::fresh_variables(&plan.lab, &plan.run.join("machine-variables.fd"))?,
-        network_boot: boot,
-        accelerator,
-    };
-    machine::blank_disk(&hardware.disk, DISK_GIB)?;
+    let hardware = Hardware::blank(&world.root, plan, boot, accelerator)?;
     let till_mac = store::till_mac(&world.root)?;
 
     store::till_asks_for_an_address(&world.root).context("before the journey")?;

@@ -29,6 +29,8 @@ pub struct Image {
     pub repository: PathBuf,
     /// The TUF root of trust.
     pub trust: PathBuf,
+    /// The keys that signed it.
+    pub keys: PathBuf,
     /// The registrar's state whose CA is in the repository; to be copied before use.
     pub registrar_state: PathBuf,
     /// What the image is.
@@ -112,6 +114,7 @@ pub fn make(
         template: template.to_owned(),
         trust: repository.join("metadata/1.root.json"),
         repository,
+        keys,
         registrar_state,
         manifest,
         uki,

@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result};
 /// busybox: a DHCP client and a static shell for small guests. apt-utils, gpg, dpkg: the signed repository of
 /// Kubernetes packages. ovmf is edk2 2025.02: it has the virtio network driver, PXE and HTTP Boot, and wants a
 /// random number generator (virtio-rng) for both.
-/// cryptsetup-bin, e2fsprogs, fdisk, lvm2, ntfs-3g: other people's disks.
-const PACKAGES: [&str; 22] = [
+/// cryptsetup-bin, e2fsprogs, fdisk, lvm2, ntfs-3g: other people's disks. ipxe: a network card's ROM that loads another
+/// program. python3-virt-firmware: firmware variables with Secure Boot keys in them.
+const PACKAGES: [&str; 24] = [
     "apt-utils",
     "busybox-static",
     "cpio",
@@ -26,6 +27,7 @@ const PACKAGES: [&str; 22] = [
     "fdisk",
     "gpg",
     "gpg-agent",
+    "ipxe",
     "ipxe-qemu",
     "iproute2",
     "kmod",
@@ -34,6 +36,7 @@ const PACKAGES: [&str; 22] = [
     "ntfs-3g",
     "ovmf",
     "procps",
+    "python3-virt-firmware",
     "qemu-system-x86",
     "seabios",
     "tcpdump",

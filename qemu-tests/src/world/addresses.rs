@@ -9,6 +9,8 @@ pub const NETBOOT: &str = "10.77.0.2";
 pub const OBSERVER: &str = "10.77.0.250";
 /// The small guest that measures a plain download; outside the DHCP range.
 pub const PLAIN_GUEST: &str = "10.77.0.60";
+/// A machine whose network card's ROM fetches its program before any DHCP of ours; outside the DHCP range.
+pub const ROM_GUEST: &str = "10.77.0.61";
 /// First and last address that the store's DHCP server leases.
 pub const LEASES: (&str, &str) = ("10.77.0.100", "10.77.0.200");
 /// The router's side of the WAN.
@@ -28,5 +30,7 @@ pub const STORE: &str = "store-0042";
 pub const NODE: &str = "store-0042-node-1";
 /// The machine that is installed.
 pub const MACHINE_MAC: &str = "52:54:00:77:00:10";
+/// Another machine that comes after it.
+pub const OTHER_MAC: &str = "52:54:00:77:00:11";
 /// The small guest of the plain measurement.
 pub const PLAIN_MAC: &str = "52:54:00:77:00:60";

@@ -1,10 +1,15 @@
 //! The firmware of test machines: edk2 (OVMF) with variables that survive power-off, or SeaBIOS.
 
+use super::{addresses as at, root::Root, secure_boot};
+use crate::journey::Plan;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 
 const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const SECURE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const VARIABLES: &str = "usr/share/OVMF/OVMF_VARS_4M.fd";
+/// iPXE in the shape of a Linux kernel (Debian's `ipxe`).
+const IPXE_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
 
 /// How the firmware boots from the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,8 +19,14 @@ pub enum NetworkBoot {
     Pxe,
     /// PXE is switched off, so HTTP Boot is what remains.
     Http,
+    /// As [`NetworkBoot::Pxe`], with Secure Boot enforced: only what the image's own key signed is started.
+    SecurePxe,
     /// SeaBIOS: the disk when it can be started, else iPXE in the network card's ROM.
     Bios,
+    /// SeaBIOS, and in place of a ROM that is not iPXE (none can be had for QEMU) one that does what such a ROM does once
+    /// it has its answer: it starts the disk when it can, else fetches `undionly.kpxe` from netboot and runs it on top
+    /// of its own PXE services.
+    BiosUndionly,
 }
 
 impl NetworkBoot {
@@ -27,35 +38,77 @@ impl NetworkBoot {
     }
 }
 
-/// Copies fresh variables for a machine.
+/// Makes the file that this firmware needs for a machine: fresh variables, or the boot script.
 ///
 /// # Errors
-/// When the file cannot be copied.
-pub fn fresh_variables(lab: &Path, to: &Path) -> Result<PathBuf> {
-    let from = lab.join(VARIABLES);
-    std::fs::copy(&from, to).with_context(|| format!("copying {}", from.display()))?;
-    Ok(to.to_owned())
-}
-
-/// QEMU's arguments for this firmware.
-#[must_use]
-pub fn arguments(variables: &Path, boot: NetworkBoot) -> Vec<String> {
-    if boot == NetworkBoot::Bios {
-        // What SeaBIOS, the ROM and GRUB show on the screen goes to the serial line too when there is no screen.
-        return ["-machine", "graphics=off", "-boot", "order=cn"].map(str::to_owned).to_vec();
-    }
-    let mut arguments = vec![
-        "-drive".into(),
-        format!("if=pflash,format=raw,unit=0,readonly=on,file={CODE}"),
-        "-drive".into(),
-        format!("if=pflash,format=raw,unit=1,file={}", variables.display()),
-    ];
-    if boot == NetworkBoot::Http {
-        // Switches of OVMF (OvmfPkg, read through fw_cfg), there for exactly this.
-        for family in ["IPv4", "IPv6"] {
-            arguments.push("-fw_cfg".into());
-            arguments.push(format!("name=opt/org.tianocore/{family}PXESupport,string=n"));
+/// When it cannot be made.
+pub fn prepare(root: &Root, plan: &Plan, boot: NetworkBoot, name: &str) -> Result<PathBuf> {
+    let path = plan.run.join(format!("{name}-firmware"));
+    match boot {
+        NetworkBoot::BiosUndionly => {
+            std::fs::write(&path, chain_script()).with_context(|| format!("writing {}", path.display()))?;
+        }
+        NetworkBoot::SecurePxe => {
+            secure_boot::enrol(root, &plan.lab.join(VARIABLES), &plan.image.keys, &path)?;
+        }
+        NetworkBoot::Pxe | NetworkBoot::Http | NetworkBoot::Bios => {
+            let from = plan.lab.join(VARIABLES);
+            std::fs::copy(&from, &path).with_context(|| format!("copying {}", from.display()))?;
         }
     }
-    arguments
+    Ok(path)
+}
+
+/// Drive 0x80 is the BIOS' first disk; a disk without boot code hands back.
+fn chain_script() -> String {
+    format!(
+        "#!ipxe\n\
+         sanboot --no-describe --drive 0x80 || echo nothing to start on the disk\n\
+         set net0/ip {}\n\
+         set net0/netmask 255.255.255.0\n\
+         ifopen net0\n\
+         chain tftp://{}/undionly.kpxe\n",
+        at::ROM_GUEST,
+        at::NETBOOT
+    )
+}
+
+/// QEMU's arguments for this firmware; `file` is from [`prepare`].
+#[must_use]
+pub fn arguments(file: &Path, boot: NetworkBoot) -> Vec<String> {
+    // What SeaBIOS, the ROM and GRUB show on the screen goes to the serial line too when there is no screen.
+    let bios = ["-machine", "graphics=off", "-boot", "order=cn"].map(str::to_owned).to_vec();
+    match boot {
+        NetworkBoot::Bios => bios,
+        NetworkBoot::BiosUndionly => {
+            let more = ["-kernel", IPXE_KERNEL, "-initrd"].map(str::to_owned);
+            bios.into_iter().chain(more).chain([file.display().to_string()]).collect()
+        }
+        NetworkBoot::Pxe => uefi(CODE, file),
+        NetworkBoot::SecurePxe => {
+            // System management mode keeps the guest from writing to the variables behind the firmware's back
+            // (OvmfPkg/README, "SMM support").
+            let more = ["-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on", "-global"];
+            let more = more.iter().chain(&["ICH9-LPC.disable_s3=1"]).map(|a| (*a).to_owned());
+            uefi(SECURE_CODE, file).into_iter().chain(more).collect()
+        }
+        NetworkBoot::Http => {
+            let mut arguments = uefi(CODE, file);
+            // Switches of OVMF (OvmfPkg, read through fw_cfg), there for exactly this.
+            for family in ["IPv4", "IPv6"] {
+                arguments.push("-fw_cfg".into());
+                arguments.push(format!("name=opt/org.tianocore/{family}PXESupport,string=n"));
+            }
+            arguments
+        }
+    }
+}
+
+fn uefi(code: &str, variables: &Path) -> Vec<String> {
+    vec![
+        "-drive".into(),
+        format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+        "-drive".into(),
+        format!("if=pflash,format=raw,unit=1,file={}", variables.display()),
+    ]
 }

@@ -1,9 +1,12 @@
 //! One machine on QEMU: the hardware of a small store server, real firmware, a serial log.
 
 use super::{
+    addresses as at,
     firmware::{self, NetworkBoot},
+    network,
     root::Root,
 };
+use crate::journey::{DISK_GIB, MEMORY_MIB, Plan};
 use anyhow::{Context as _, Result, bail};
 use std::{
     collections::VecDeque,
@@ -52,23 +55,48 @@ pub struct Hardware {
     pub disk: PathBuf,
     /// More disks, behind it in the order of PCI paths; their names are their serial numbers.
     pub more_disks: Vec<PathBuf>,
-    /// The firmware's variables.
-    pub variables: PathBuf,
+    /// What the firmware keeps or needs, from [`firmware::prepare`].
+    pub firmware: PathBuf,
     /// How the firmware boots from the network.
     pub network_boot: NetworkBoot,
+    /// The firmware asks the network first, whatever its variables say, as some do in the field.
+    pub network_first: bool,
     /// What executes it.
     pub accelerator: Accelerator,
 }
 
 impl Hardware {
-    /// No `bootindex`: what boots first is decided by the firmware and its variables alone.
+    /// The machine of most tests: a blank disk of the smallest size, and the least memory that is promised to work.
+    ///
+    /// # Errors
+    /// When disk or firmware cannot be made.
+    pub fn blank(root: &Root, plan: &Plan, network_boot: NetworkBoot, accelerator: Accelerator) -> Result<Self> {
+        let name = "machine";
+        let disk = plan.run.join(format!("{name}.raw"));
+        blank_disk(&disk, DISK_GIB)?;
+        Ok(Self {
+            name: name.into(),
+            mac: at::MACHINE_MAC.into(),
+            tap: network::MACHINE_TAP.into(),
+            memory_mib: MEMORY_MIB,
+            disk,
+            more_disks: vec![],
+            firmware: firmware::prepare(root, plan, network_boot, name)?,
+            network_boot,
+            network_first: false,
+            accelerator,
+        })
+    }
+
+    /// No `bootindex` unless the network is to come first: what boots first is decided by the firmware and its variables
+    /// alone.
     fn arguments(&self, control: &Path) -> Vec<String> {
         let mut arguments: Vec<String> = ["-machine", "q35", "-smp", "2", "-display", "none", "-serial", "stdio"]
             .iter()
             .chain(self.accelerator.arguments().iter())
             .map(|a| (*a).to_owned())
             .collect();
-        arguments.extend(firmware::arguments(&self.variables, self.network_boot));
+        arguments.extend(firmware::arguments(&self.firmware, self.network_boot));
         let mut more = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         more("-name", self.name.clone());
         more("-m", self.memory_mib.to_string());
@@ -78,7 +106,8 @@ impl Hardware {
         more("-device", "virtio-rng-pci".into());
         more("-netdev", format!("tap,id=lan,ifname={},script=no,downscript=no", self.tap));
         let rom = self.network_boot.card_rom();
-        more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}", self.mac));
+        let first = if self.network_first { ",bootindex=1" } else { "" };
+        more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}{first}", self.mac));
         more("-drive", format!("if=none,id=disk,file={},format=raw,cache=unsafe,discard=unmap", self.disk.display()));
         more("-device", format!("virtio-blk-pci,drive=disk,serial=DISK-{}", self.name));
         for (index, disk) in self.more_disks.iter().enumerate() {
@@ -291,8 +320,9 @@ mod tests {
             memory_mib: 1024,
             disk: "/d".into(),
             more_disks: vec![],
-            variables: "/v".into(),
+            firmware: "/v".into(),
             network_boot: NetworkBoot::Pxe,
+            network_first: false,
             accelerator: Accelerator::Tcg,
         };
         let text = hardware.arguments(Path::new("/q")).join(" ");

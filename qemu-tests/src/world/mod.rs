@@ -15,8 +15,11 @@ pub mod machine;
 pub mod network;
 pub mod plain;
 pub mod registrar;
+pub mod republish;
 pub mod root;
+pub mod secure_boot;
 pub mod service;
+pub mod slots;
 pub mod store;
 
 use self::{

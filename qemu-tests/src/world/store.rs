@@ -20,11 +20,21 @@ use std::{
 #[derive(Debug)]
 pub struct Store {
     dhcp: Service,
-    netboot: Service,
+    netboot: Netboot,
     capture: Service,
     http: reqwest::Client,
     /// The packet capture of the store's LAN.
     pub capture_file: PathBuf,
+}
+
+/// netboot, and how to start it again.
+#[derive(Debug)]
+struct Netboot {
+    program: PathBuf,
+    config: PathBuf,
+    state: PathBuf,
+    logs: PathBuf,
+    service: Service,
 }
 
 /// What netboot is given.
@@ -70,12 +80,25 @@ impl Store {
         }
     }
 
+    /// The router died and came back with nothing of what netboot knew.
+    ///
+    /// # Errors
+    /// When netboot does not come up again.
+    pub async fn lose_state(&mut self, root: &Root) -> Result<()> {
+        let netboot = &mut self.netboot;
+        netboot.service.stop();
+        std::fs::remove_dir_all(&netboot.state).context("removing netboot's state")?;
+        std::fs::create_dir_all(&netboot.state).context("making netboot's state")?;
+        netboot.service = netboot_service(root, &netboot.program, &netboot.config, &netboot.logs)?;
+        self.wait_until_answering().await
+    }
+
     /// Fails when one of the programs has ended.
     ///
     /// # Errors
     /// See [`Service::check`].
     pub fn check(&mut self) -> Result<()> {
-        [&mut self.dhcp, &mut self.netboot, &mut self.capture].into_iter().try_for_each(Service::check)
+        [&mut self.dhcp, &mut self.netboot.service, &mut self.capture].into_iter().try_for_each(Service::check)
     }
 
     /// What netboot's status page says.
@@ -130,7 +153,7 @@ fn dhcp_server(root: &Root, folder: &Path, logs: &Path) -> Result<Service> {
     Service::start("dnsmasq", &mut command, logs)
 }
 
-fn start_netboot(root: &Root, setup: NetbootSetup<'_>, folder: &Path, logs: &Path) -> Result<Service> {
+fn start_netboot(root: &Root, setup: NetbootSetup<'_>, folder: &Path, logs: &Path) -> Result<Netboot> {
     let state = folder.join("netboot");
     std::fs::create_dir_all(&state).with_context(|| format!("making {}", state.display()))?;
     let config = json!({
@@ -144,7 +167,12 @@ fn start_netboot(root: &Root, setup: NetbootSetup<'_>, folder: &Path, logs: &Pat
         "relayPort": at::REGISTRAR_PORT,
     });
     let config = write(&folder.join("netboot.yaml"), &format!("{config:#}\n"))?;
-    let mut command = root.command_in(network::NETBOOT, setup.program);
+    let service = netboot_service(root, setup.program, &config, logs)?;
+    Ok(Netboot { program: setup.program.to_owned(), config, state, logs: logs.to_owned(), service })
+}
+
+fn netboot_service(root: &Root, program: &Path, config: &Path, logs: &Path) -> Result<Service> {
+    let mut command = root.command_in(network::NETBOOT, program);
     Service::start("netboot", command.arg("serve").arg("--config").arg(config), logs)
 }
 
