@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+pub mod accept;
 pub mod board;
 pub mod boot_files;
 pub mod boot_watch;

@@ -1,6 +1,7 @@
 //! The blind TCP relay: machines reach the registrar through it, and nothing else. What passes is TLS from end to
 //! end; netboot neither can nor wants to read it.
 
+use crate::accept::{self, Limits};
 use std::{
     net::SocketAddr,
     sync::{
@@ -12,43 +13,28 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-const AT_ONCE: usize = 128;
+/// A machine has a connection for its enrollment and now and then a second one; several may share a router's address.
+const LIMITS: Limits = Limits { most: 128, most_per_client: 32 };
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than any long poll.
 const IDLE: Duration = Duration::from_secs(180);
 
 /// Relays until told to stop.
 pub async fn run(listener: TcpListener, registrars: Vec<SocketAddr>, stop: CancellationToken) {
-    let (places, registrars) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(registrars));
-    let tasks = TaskTracker::new();
-    loop {
-        let Ok(permit) = Arc::clone(&places).acquire_owned().await else { break };
-        let (stream, peer) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!("accepting a connection to the relay failed: {error}");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    continue;
-                }
-            },
-        };
+    let registrars = Arc::new(registrars);
+    let serve = |stream, peer| {
         let (registrars, stop) = (Arc::clone(&registrars), stop.clone());
-        tasks.spawn(async move {
+        async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = relay(stream, peer, &registrars, IDLE) => {}
             }
-            drop(permit);
-        });
-    }
-    tasks.close();
-    tasks.wait().await;
+        }
+    };
+    accept::run(listener, "the relay", LIMITS, &stop, serve).await.wait().await;
 }
 
 async fn relay(client: TcpStream, peer: SocketAddr, registrars: &[SocketAddr], idle: Duration) {
