@@ -18,6 +18,18 @@ pub struct Line {
     pub epoch: u64,
     /// How far it got.
     pub progress: Progress,
+    /// The machine was known here under an older epoch: what is on its disk is not what the region wants there.
+    #[serde(default)]
+    pub renewed: bool,
+}
+
+impl Line {
+    /// True when this line says no more than that the machine asked for a boot file: it may have been installed here
+    /// before, and the ledger lost.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.progress == Progress::None && !self.renewed
+    }
 }
 
 /// How far a machine got.
@@ -95,7 +107,8 @@ impl Roster {
     #[must_use]
     pub fn bind(&self, mac: Mac, progress: Progress) -> Option<Line> {
         let Standing::Listed { machine, .. } = self.standing(mac) else { return None };
-        let fresh = || Line { entry: machine.name.clone(), epoch: machine.epoch, progress };
+        let renewed = self.ledger.contains_key(&mac);
+        let fresh = || Line { entry: machine.name.clone(), epoch: machine.epoch, progress, renewed };
         match self.valid_line(&machine, mac) {
             None => Some(fresh()),
             Some(Line { progress: Progress::Installed { .. }, .. }) => None,
@@ -171,6 +184,11 @@ mod tests {
         assert_eq!(standing(&roster, A), Some(("spare".into(), false)));
         assert_eq!(standing(&roster, B), Some(("spare".into(), false)), "the entry is open to another machine");
         assert_eq!(roster.bind(A, Progress::Installing).unwrap().epoch, 2);
+        assert!(
+            !roster.bind(A, Progress::None).unwrap().is_blank(),
+            "it was installed here before, and is to be again"
+        );
+        assert!(roster.bind(B, Progress::None).unwrap().is_blank());
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub enum Refusal {
     #[error("{0}; nothing was written. Use an empty disk, or ask support for a wipe permit")]
     ForeignData(String),
     /// A finished install of ours.
-    #[error("{0} holds a finished install; nothing was written. To reinstall, IT re-opens this machine's entry")]
+    #[error("{0} holds a finished install; nothing was written. To install anew, put in an empty disk")]
     AlreadyInstalled(String),
 }
 

@@ -4,7 +4,7 @@ use super::{ApiError, Peer};
 use crate::{
     boot_files::{chain, name_of},
     proto::mac::Mac,
-    roster::{Progress, Roster, Standing},
+    roster::{Line, Progress, Roster, Standing},
     shared::{IngestError, Shared, lock},
 };
 use axum::{
@@ -146,9 +146,8 @@ fn decide(roster: &Roster, mac: Mac, mode: BootMode) -> Verdict {
     }
 }
 
-/// A store whose ledger was lost (a new router, say) learns from the disk of a machine that it never heard of that
-/// this very machine is installed here already. Any line in the ledger is better than that: IT may have ordered a
-/// reinstall.
+/// A store whose ledger was lost (a new router, say) learns from a machine's disk that this very machine is installed
+/// here already. Anything that the ledger knows of the machine is better than that: IT may have ordered a reinstall.
 fn learn_again(roster: &Roster, mac: Mac, store: &str, facts: &MachineFacts, verdict: Verdict) -> Verdict {
     let is_ours = |disk: &Disk| match &disk.content {
         DiskContent::Installed { owner: Some(owner), .. } => {
@@ -156,10 +155,9 @@ fn learn_again(roster: &Roster, mac: Mac, store: &str, facts: &MachineFacts, ver
         }
         _ => false,
     };
-    if verdict.assignment.action != Action::Install
-        || roster.ledger.contains_key(&mac)
-        || !facts.disks.iter().any(is_ours)
-    {
+    // Its firmware fetched the boot image a moment ago, and has had a line since.
+    let unknown = roster.ledger.get(&mac).is_none_or(Line::is_blank);
+    if verdict.assignment.action != Action::Install || !unknown || !facts.disks.iter().any(is_ours) {
         return verdict;
     }
     let name = verdict.name.as_deref().unwrap_or("this machine");
@@ -273,6 +271,9 @@ mod tests {
         let verdict = asked(&roster, &own);
         assert_eq!(verdict.assignment.action, Action::Boot);
         assert!(matches!(verdict.note, Some(Progress::Installed { .. })));
+        let line = roster.bind(MAC, Progress::None).unwrap();
+        roster.ledger.insert(MAC, line);
+        assert_eq!(asked(&roster, &own).assignment.action, Action::Boot, "its firmware has asked for the boot image");
         for other in [facts("another", &MAC.to_string()), facts("s", "02:02:02:02:02:02")] {
             assert_eq!(asked(&roster, &other).assignment.action, Action::Install, "{other:?}");
         }

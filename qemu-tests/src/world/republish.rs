@@ -40,6 +40,7 @@ pub async fn target(repository: &Path, keys: &Path, name: &str, bytes: &[u8]) ->
     fs::write(&file, bytes).context("writing the target")?;
     let target = Target::from_path(&file).await.context("describing the target")?;
     let place = repository.join("targets").join(format!("{}.{name}", hex::encode(&target.hashes.sha256)));
+    fs::create_dir_all(place.parent().unwrap_or(repository)).context("making the target's folder")?;
     fs::rename(&file, &place).with_context(|| format!("writing {}", place.display()))?;
 
     let mut editor = RepositoryEditor::from_repo(&root, current).await.context("editing the repository")?;
