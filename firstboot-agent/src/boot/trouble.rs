@@ -38,6 +38,13 @@ impl Trouble {
         }
     }
 
+    fn what(&self) -> &'static str {
+        match self.place {
+            Place::Root => "checking what is on the disk",
+            Place::Start => "starting the installed system",
+        }
+    }
+
     fn failure(&self) -> Failure {
         match self.place {
             Place::Root => Failure::new(
@@ -77,7 +84,7 @@ async fn tell(trouble: &Trouble, floor: &TrustFloor, reporter: &Reporter) {
     }
     // Without the store it is still said on the console.
     let said = async { Err::<(Infallible, String), _>(trouble.failure()) };
-    let _ = reporter.step(trouble.step(), "starting the installed system", said).await;
+    let _ = reporter.step(trouble.step(), trouble.what(), said).await;
     reporter.flush(FLUSH_LIMIT).await;
 }
 

@@ -63,7 +63,7 @@ async fn damaged_root(plan: &Plan, world: &mut World, hardware: &Hardware, repor
     let place = find_program(&hardware.disk, &plan.kubernetes.join("kubelet"))?;
     Flipped::new(&hardware.disk, place)?;
     let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 2)?;
-    until::serial(&mut machine, "Kernel panic - not syncing: dm-verity device has corrupted blocks").await?;
+    until::serial(&mut machine, "Kernel panic - not syncing: dm-verity device corrupted").await?;
     report.line("check: a flipped byte on the installed root stops the kernel: yes");
     let line = until::failure(world, &mut machine, Step::Verify, "does not match the root hash", report).await?;
     ensure!(line.code.as_deref() == Some("root-damaged"), "the code is {:?}", line.code);
