@@ -31,7 +31,10 @@ pub struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.list {
         let results = output::results();
-        cases::ALL.iter().for_each(|case| results.line(format!("{:<12} {}", case.name, case.about)));
+        cases::ALL.iter().for_each(|case| {
+            let when = if case.core { "test" } else { "test --all" };
+            results.line(format!("{:<12}  {when:<10}  {}", case.name, case.about));
+        });
         return Ok(());
     }
     // A wrong name is found before anything is installed.

@@ -9,7 +9,7 @@ use std::{ffi::OsString, process::Stdio, time::Instant};
 /// Arguments of `test`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run every end-to-end case, not only the journey.
+    /// Run every end-to-end case, not only the core ones.
     #[arg(long)]
     all: bool,
     /// Install what the host lacks without asking.
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("unit and property tests", unit_tests));
     let docs = ["doc", "--workspace", "--no-deps", "--locked"];
     total.add(step("documentation", || cargo(&docs, &[("RUSTDOCFLAGS", "-Dwarnings")])));
-    for case in cases::ALL.iter().filter(|case| arguments.all || case.name == "journey") {
+    for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || {
             e2e::case(case.name, false).map(|()| Count::one(true))
         }));

@@ -24,6 +24,8 @@ pub struct Case {
     pub name: &'static str,
     /// One line about it.
     pub about: &'static str,
+    /// It belongs to every run of `cargo xtask test`, not only to `--all`.
+    pub core: bool,
     /// What happens in it.
     pub story: Story,
 }
@@ -50,46 +52,55 @@ pub const ALL: [Case; 9] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
+        core: true,
         story: Story::Journey(NetworkBoot::Pxe),
     },
     Case {
         name: "http-boot",
         about: "the same over UEFI HTTP Boot, with PXE switched off in the firmware",
+        core: false,
         story: Story::Journey(NetworkBoot::Http),
     },
     Case {
         name: "bios",
         about: "the same on SeaBIOS: iPXE in the network card's ROM, GRUB on the disk",
+        core: false,
         story: Story::Journey(NetworkBoot::Bios),
     },
     Case {
         name: "undionly",
         about: "the same on SeaBIOS with undionly.kpxe, chain-loaded from netboot by TFTP",
+        core: false,
         story: Story::Journey(NetworkBoot::BiosUndionly),
     },
     Case {
         name: "uki-modes",
         about: "one boot image over an empty disk, a half install, a whole one, another machine's, and both slots",
+        core: false,
         story: Story::UkiModes,
     },
     Case {
         name: "secure-boot",
         about: "enforced Secure Boot: a tampered and an unsigned boot image are refused, the signed one arrives",
+        core: false,
         story: Story::SecureBoot,
     },
     Case {
         name: "admission",
         about: "another node's name, a second key and a forged registrar are refused, through the store's relay",
+        core: true,
         story: Story::Admission,
     },
     Case {
         name: "foreign-disk",
         about: "disks with NTFS, ext4, LUKS, LVM, RAID, ZFS, Windows or another store's system are named and untouched",
+        core: true,
         story: Story::ForeignDisk,
     },
     Case {
         name: "tamper",
         about: "flipped bytes in a chunk and in the timestamp stop the install, one on the installed root the machine",
+        core: true,
         story: Story::Tamper,
     },
 ];
