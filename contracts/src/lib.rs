@@ -12,6 +12,7 @@
 
 pub mod assignment;
 pub mod bios;
+pub mod claim;
 pub mod discovery;
 pub mod enrollment;
 pub mod event;

@@ -1,7 +1,7 @@
 //! May this machine join, and as what? Pure: every input is an argument, nothing is changed.
 
 use crate::csr;
-use crate::inventory::{Inventory, Machine};
+use crate::inventory::{Inventory, Machine, Tier};
 use crate::voucher::{self, MAX_VOUCHERS, StoreKeys};
 use contracts::enrollment::{Csr, EnrollmentRequest};
 use contracts::store::MachineSelector;
@@ -53,6 +53,8 @@ pub struct Admitted {
     pub mac: String,
     /// True when this is the entry's first key and is to be pinned now.
     pub first_key: bool,
+    /// The store's word is not enough for this template: unless a person has admitted this key, it has to wait.
+    pub needs_person: bool,
     /// A former entry, gone from the inventory, whose pin this key leaves behind.
     pub releases: Option<String>,
     /// The checked kubelet client CSR, PEM.
@@ -143,6 +145,8 @@ fn admit_vouched(
         store: vouched.store.clone(),
         mac: vouched.mac.clone(),
         first_key: pins.of(entry).is_none(),
+        // The pinned key has been admitted once, and that holds until IT re-opens the entry.
+        needs_person: pins.of(entry).is_none() && inventory.tier(&entry.image.template) == Tier::Person,
         releases: elsewhere.cloned(),
         kubelet_csr: check_csrs(&request.csrs, &entry.name)?,
     })

@@ -13,7 +13,23 @@ use std::path::Path;
 pub struct Inventory {
     /// Store name -> its machines, in the file's order.
     pub stores: BTreeMap<String, Vec<Machine>>,
+    /// What each template takes to be admitted, where the file says so.
+    pub tiers: BTreeMap<String, Tier>,
 }
+
+/// What it takes to be admitted for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// The store vouches for the machine.
+    Store,
+    /// A person reads the claim code from the machine's screen as well, and tells it to the region.
+    Person,
+}
+
+/// Shipped templates for which a store's router is not to be trusted alone, unless the inventory says otherwise: they hold
+/// other machines' data, or command them.
+const NEED_A_PERSON: [&str; 3] = ["k8s-control-plane", "storage-backend", "storage-node"];
 
 /// One inventory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +49,13 @@ impl Inventory {
         self.stores.get(store).map_or(&[], Vec::as_slice)
     }
 
+    /// What a machine of this template needs to be admitted.
+    #[must_use]
+    pub fn tier(&self, template: &str) -> Tier {
+        let usual = || if NEED_A_PERSON.contains(&template) { Tier::Person } else { Tier::Store };
+        self.tiers.get(template).copied().unwrap_or_else(usual)
+    }
+
     /// Every entry with its store's name.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Machine)> {
         self.stores.iter().flat_map(|(store, machines)| machines.iter().map(move |m| (store.as_str(), m)))
@@ -50,7 +73,16 @@ impl Inventory {
 struct Document {
     api_version: Spanned<String>,
     kind: Spanned<String>,
+    #[serde(default)]
+    templates: Vec<TemplateShape>,
     stores: Vec<StoreShape>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateShape {
+    name: Spanned<String>,
+    admission: Tier,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +122,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Inventory, YamlError> {
 fn validate(document: Document) -> Result<Inventory, Complaint> {
     yaml::check_kind(&document.api_version, &document.kind, "Inventory")?;
     let mut inventory = Inventory::default();
+    for template in document.templates {
+        if inventory.tiers.insert(template.name.value.clone(), template.admission).is_some() {
+            let text = format!("template {} is named twice", template.name.value);
+            return Err(Complaint::about(&template.name, text));
+        }
+    }
     let mut names = HashMap::new();
     for store in document.stores {
         check_label(&store.name)?;
@@ -200,6 +238,24 @@ stores:
         assert_eq!(machines[1].selector, MachineSelector::Any);
         assert_eq!(machines[1].image.version.as_deref(), Some("2026.11.1"));
         assert!(inventory.machines_of("store-2").is_empty());
+    }
+
+    #[test]
+    fn some_templates_need_a_person_and_the_file_may_say_otherwise() {
+        let inventory = parse(Path::new("inventory.yaml"), GOOD).unwrap();
+        assert_eq!(inventory.tier("k8s-worker"), Tier::Store);
+        assert_eq!(inventory.tier("storage-node"), Tier::Person);
+        let policy = "templates:
+  - {name: k8s-worker, admission: person}
+  - {name: storage-node, admission: store}
+stores:";
+        let inventory = parse(Path::new("inventory.yaml"), &GOOD.replace("stores:", policy)).unwrap();
+        assert_eq!(inventory.tier("k8s-worker"), Tier::Person);
+        assert_eq!(inventory.tier("storage-node"), Tier::Store);
+        let twice = complaint(&GOOD.replace("stores:", &policy.replace("storage-node", "k8s-worker")));
+        assert!(twice.starts_with("inventory.yaml:5:") && twice.contains("twice"), "{twice}");
+        let unknown = complaint(&GOOD.replace("stores:", &policy.replace("admission: store", "admission: nobody")));
+        assert!(unknown.starts_with("inventory.yaml:5:"), "{unknown}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use contracts::{
-    VERSION,
+    VERSION, claim,
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState},
     voucher::Voucher,
 };
@@ -24,27 +24,27 @@ pub struct Enrolled {
     /// Name and configuration.
     pub admission: Admission,
     voucher: Voucher,
+    fingerprint: String,
 }
 
 /// Asks to be admitted, keeps name and configuration, and takes the name.
 ///
 /// # Errors
-/// `no-voucher`, `region`, or the registrar's own code when it refuses; `pending` when somebody has to decide first.
+/// `no-voucher`, `region`, or the registrar's own code when it refuses; `claim` when a person has to decide first,
+/// `pending` when something else has.
 pub async fn enroll(
     machine: &Machine,
     netboot: &Netboot,
     region: &Region,
     key: &Identity,
 ) -> Result<Enrolled, Failure> {
-    let voucher = netboot
-        .voucher(&key.fingerprint())
-        .await
-        .context("asking the store to vouch for this machine")
-        .code("no-voucher")?;
+    let fingerprint = key.fingerprint();
+    let voucher =
+        netboot.voucher(&fingerprint).await.context("asking the store to vouch for this machine").code("no-voucher")?;
     let answer = region.enroll(&request(machine, &voucher, Vec::new())).await.code("region")?;
-    let (id, admission) = admitted(answer)?;
+    let (id, admission) = admitted(answer, &fingerprint)?;
     apply(&admission).code("node-configuration")?;
-    Ok(Enrolled { id, admission, voucher })
+    Ok(Enrolled { id, admission, voucher, fingerprint })
 }
 
 /// Asks for the certificates of the join driver, until they are there.
@@ -70,7 +70,7 @@ pub async fn request_join(
         tokio::time::sleep(Duration::from_millis(2000 + rand::random::<u64>() % 1000)).await;
         answer = region.enrollment(answer.id).await.code("region")?;
     }
-    admitted(answer)?;
+    admitted(answer, &enrolled.fingerprint)?;
     Err(Failure::new("join-material", "the region admitted this machine but delivered no join material"))
 }
 
@@ -88,13 +88,18 @@ fn request(machine: &Machine, voucher: &Voucher, csrs: Vec<Csr>) -> EnrollmentRe
     }
 }
 
-fn admitted(answer: Enrollment) -> Result<(Uuid, Admission), Failure> {
+fn admitted(answer: Enrollment, fingerprint: &str) -> Result<(Uuid, Admission), Failure> {
     match answer.state {
         EnrollmentState::Admitted(admission) => Ok((answer.id, admission)),
-        EnrollmentState::Pending { claim_code, reason } => {
-            let code = claim_code.map_or(String::new(), |code| format!("; the code to read out is {code}"));
-            Err(Failure::wait("pending", format!("{reason}{code}")))
+        // What is read out here must stand for this machine's key, or it would let in another one.
+        EnrollmentState::Pending { claim_code: Some(code), .. } if code != claim::code(fingerprint, answer.id) => {
+            let words = "the region sent a claim code that does not stand for this machine's key; nothing was read out";
+            Err(Failure::new("claim-forged", words))
         }
+        EnrollmentState::Pending { claim_code: Some(code), reason } => {
+            Err(Failure::wait("claim", format!("call support and read out the claim code {code} ({reason})")))
+        }
+        EnrollmentState::Pending { claim_code: None, reason } => Err(Failure::wait("pending", reason)),
         EnrollmentState::Refused { code, reason } => Err(Failure::new("refused", format!("{reason} ({code})"))),
     }
 }
@@ -119,4 +124,24 @@ fn apply(admission: &Admission) -> Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(claim_code: Option<String>) -> Enrollment {
+        let state = EnrollmentState::Pending { claim_code, reason: "a person decides".into() };
+        Enrollment { version: VERSION, id: Uuid::from_u128(7), state }
+    }
+
+    #[test]
+    fn only_a_code_of_its_own_key_is_shown() {
+        let own = claim::code("ab", Uuid::from_u128(7));
+        let shown = admitted(pending(Some(own.clone())), "ab").unwrap_err();
+        assert!(shown.waits && shown.code == "claim" && shown.to_string().contains(&own), "{shown}");
+        let forged = admitted(pending(Some(own.clone())), "ac").unwrap_err();
+        assert!(!forged.waits && forged.code == "claim-forged" && !forged.to_string().contains(&own), "{forged}");
+        assert_eq!(admitted(pending(None), "ab").unwrap_err().code, "pending");
+    }
 }

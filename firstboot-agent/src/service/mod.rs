@@ -64,7 +64,9 @@ pub fn run() -> Result<()> {
         let mut machine = Machine { config, attempt, boot_id, mac: String::new() };
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
         while let Err(failure) = become_member(&mut machine, &reporter).await {
-            let wait = backoff.next_wait();
+            // A person who has just read out a code wants to see that it helped.
+            let most = if failure.waits { MOST_BEFORE_ASKING_AGAIN } else { Duration::MAX };
+            let wait = backoff.next_wait().min(most);
             console::line(&format!(
                 "not a member yet ({failure}, code {}); trying again in {} s",
                 failure.code,
@@ -101,6 +103,9 @@ async fn become_member(machine: &mut Machine, reporter: &Reporter) -> Result<(),
     });
     ready.await
 }
+
+/// The longest wait where somebody elsewhere is to decide.
+const MOST_BEFORE_ASKING_AGAIN: Duration = Duration::from_secs(15);
 
 /// How long the network may take to come up after the system started before that is worth a word: spanning tree
 /// keeps a port silent for thirty seconds and more.

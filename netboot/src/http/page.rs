@@ -111,7 +111,9 @@ fn advice(machine: &MachineStatus) -> (&'static str, String) {
 }
 
 fn waiting(line: &StepLine) -> String {
-    let code = line.code.as_deref().map(|c| format!(" (code for support: {c})")).unwrap_or_default();
+    // A claim code stands in the sentence itself; a second code beside it would be read out too.
+    let code = line.code.as_deref().filter(|code| *code != "claim");
+    let code = code.map(|c| format!(" (code for support: {c})")).unwrap_or_default();
     format!("It waits: {}{code}. Leave it switched on.", line.message.trim_end_matches('.'))
 }
 
@@ -170,6 +172,8 @@ mod tests {
         assert!(failed.contains("Call support and read out: foreign-data"));
         assert!(page(machine(Step::Ready, StepStatus::Done, None), 1).contains("It is working"));
         assert!(page(machine(Step::Install, StepStatus::Progress, None), 1).contains("Step 7 of 12"));
+        let claim = page(machine(Step::Enroll, StepStatus::Waiting, Some("claim")), 1);
+        assert!(claim.contains("It waits") && !claim.contains("code for support"), "{claim}");
         let handed_out = machine(Step::Netboot, StepStatus::Done, None);
         assert!(!page(handed_out.clone(), 60).contains("boot-refused"));
         let refused = page(handed_out, 600);

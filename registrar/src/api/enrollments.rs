@@ -1,7 +1,7 @@
 //! `POST /v1/enrollments` and `GET /v1/enrollments/{id}`: machines.
 
 use super::{Api, ApiError};
-use crate::db::{EnrollmentRow, NewEnrollment, Recorded};
+use crate::db::{Claim, EnrollmentRow, NewEnrollment, Recorded};
 use crate::identity::Identity;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -35,6 +35,13 @@ pub(super) async fn enroll(
             let state = EnrollmentState::Refused { code: refusal.code.into(), reason: refusal.reason };
             return Ok(answer(id, state));
         }
+        Recorded::Held(claim) => {
+            tracing::info!(
+                target: "audit", decision = "held", machine = claim.machine, fingerprint, template = request.template,
+                enrollment = %claim.id, reason = "its template needs a person's word",
+            );
+            return Ok(held(claim));
+        }
         Recorded::Admitted { row, new, first_key } => {
             tracing::info!(
                 target: "audit", decision = "admitted", machine = row.machine, store = row.store, mac = row.mac,
@@ -57,6 +64,9 @@ pub(super) async fn show(
 ) -> Result<Json<Enrollment>, ApiError> {
     let fingerprint = machine(&identity)?;
     let id = id.parse::<Uuid>().map_err(|_| no_such_enrollment())?;
+    if let Some(claim) = api.db.claim(id, fingerprint, OffsetDateTime::now_utc()).await? {
+        return Ok(held(claim));
+    }
     let mut row = reread(&api, id, fingerprint).await?;
     if row.csr.is_some() && row.join_material.is_none() {
         api.joins.drive(&row, PATIENCE_AGAIN).await;
@@ -122,6 +132,11 @@ fn state_of(api: &Api, row: EnrollmentRow, ready_reason: Option<String>) -> Enro
         ready: row.ready,
         ready_reason,
     })
+}
+
+fn held(claim: Claim) -> Json<Enrollment> {
+    let reason = format!("a person in the region has to admit this machine as {}", claim.machine);
+    answer(claim.id, EnrollmentState::Pending { claim_code: Some(claim.code), reason })
 }
 
 fn answer(id: Uuid, state: EnrollmentState) -> Json<Enrollment> {

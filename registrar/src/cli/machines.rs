@@ -1,7 +1,8 @@
-//! `registrar machine list|show|reopen`: reads and changes the database that a running server uses.
+//! `registrar machine list|show|waiting|approve|reopen`: reads and changes the database that a running server uses.
 
 use clap::Subcommand;
-use registrar::db::MachineView;
+use contracts::claim;
+use registrar::db::{Approval, ClaimView, MachineView};
 use registrar::state::{State, StateError};
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,6 +24,30 @@ pub(crate) enum MachineCommand {
     Show {
         /// The inventory entry's name
         name: String,
+        /// The state folder
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show machines that wait until a person admits them
+    Waiting {
+        /// The state folder
+        #[arg(long, value_name = "DIR")]
+        state: PathBuf,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Admit the machine that shows this claim code on its screen and on its store's page
+    ///
+    /// Have the code read out to you by somebody who stands before the machine. It stands for that machine's key: no other
+    /// key is let in by it.
+    Approve {
+        /// The claim code, for example K7QM-2F9X-0TBD
+        #[arg(long)]
+        code: String,
         /// The state folder
         #[arg(long, value_name = "DIR")]
         state: PathBuf,
@@ -54,6 +79,48 @@ impl UnknownMachine {
     }
 }
 
+/// A claim code lets nobody in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadCode {
+    /// Not a code at all.
+    #[error("`{0}` is not a claim code: it has three groups of four letters and digits, like K7QM-2F9X-0TBD")]
+    Malformed(String),
+    /// Nobody shows it.
+    #[error("no machine waits under the claim code {0}")]
+    Unknown(String),
+    /// It is too old.
+    #[error("the claim code {code} was good until {}", moment(Some(*until)))]
+    Expired {
+        /// The code.
+        code: String,
+        /// Its end.
+        until: OffsetDateTime,
+    },
+}
+
+impl BadCode {
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "have it read out again from the machine's screen or the store's page",
+            Self::Unknown(_) => {
+                "have it read out again; registrar machine waiting shows which machines wait. A machine that was admitted or \
+                 got a new code shows this one no more"
+            }
+            Self::Expired { .. } => "the machine shows a new one within a minute: have that one read out",
+        }
+    }
+}
+
+async fn approve(state: &State, typed: &str) -> anyhow::Result<ClaimView> {
+    let code = claim::normal(typed).ok_or_else(|| BadCode::Malformed(typed.into()))?;
+    let approval = state.db.approve(&code, OffsetDateTime::now_utc()).await.map_err(|error| state.database(error))?;
+    match approval {
+        Approval::Given(claim) => Ok(claim),
+        Approval::Unknown => Err(BadCode::Unknown(code).into()),
+        Approval::Expired(until) => Err(BadCode::Expired { code, until }.into()),
+    }
+}
+
 pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow::Result<()> {
     match command {
         MachineCommand::List { state, json } => {
@@ -72,6 +139,28 @@ pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow
                 writeln!(out, "{}", serde_json::to_string_pretty(&machine)?)?;
             } else {
                 out.write_all(details(&machine).as_bytes())?;
+            }
+        }
+        MachineCommand::Waiting { state, json } => {
+            let state = State::open(&state).await?;
+            let claims = state.db.claims(OffsetDateTime::now_utc()).await.map_err(|error| state.database(error))?;
+            if json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&claims)?)?;
+            } else {
+                out.write_all(waiting(&claims).as_bytes())?;
+            }
+        }
+        MachineCommand::Approve { code, state, json } => {
+            let state = State::open(&state).await?;
+            let claim = approve(&state, &code).await?;
+            if json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&claim)?)?;
+            } else {
+                let ClaimView { store, machine, mac, .. } = &claim;
+                writeln!(
+                    out,
+                    "the machine {mac} of {store} is let in as {machine} when it asks again, within a minute"
+                )?;
             }
         }
         MachineCommand::Reopen { name, state, json } => {
@@ -114,16 +203,35 @@ fn text(value: &Option<String>) -> String {
 }
 
 fn table(machines: &[MachineView]) -> String {
-    let head = ["NAME", "STORE", "TEMPLATE", "KEY", "LAST STEP", "READY SINCE", "BOOT ID"].map(str::to_owned);
-    let short = |key: &Option<String>| key.as_ref().map_or_else(|| DASH.into(), |key| key.chars().take(12).collect());
+    let head = ["NAME", "STORE", "TEMPLATE", "KEY", "LAST STEP", "READY SINCE", "BOOT ID"];
+    let short = |key: &Option<String>| key.as_deref().map_or_else(|| DASH.into(), short);
     let rows = machines.iter().map(|m| {
         let names = [m.name.clone(), m.store.clone(), m.template.clone()];
         let states = [short(&m.fingerprint), step(m), moment(m.ready_since), text(&m.boot_id)];
         [names.as_slice(), states.as_slice()].concat()
     });
-    let lines: Vec<Vec<String>> = std::iter::once(head.to_vec()).chain(rows).collect();
+    columns(&head, rows)
+}
+
+fn waiting(claims: &[ClaimView]) -> String {
+    let head = ["WOULD BE", "STORE", "TEMPLATE", "MAC", "KEY", "SINCE", "STATE"];
+    let rows = claims.iter().map(|c| {
+        let state = if c.approved { "approved" } else { "waiting" };
+        let names = [c.machine.clone(), c.store.clone(), c.template.clone(), c.mac.clone()];
+        [names.as_slice(), &[short(&c.fingerprint), moment(Some(c.since)), state.into()]].concat()
+    });
+    columns(&head, rows)
+}
+
+fn short(fingerprint: &str) -> String {
+    fingerprint.chars().take(12).collect()
+}
+
+fn columns(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let head = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();

@@ -1,6 +1,7 @@
 //! How errors look: the chain, then what to do next, on standard error.
 
 use super::Interrupted;
+use super::machines::{BadCode, UnknownMachine};
 use contracts::exit::{Code, Lack};
 use registrar::broker::SetupError;
 use registrar::chain;
@@ -56,6 +57,9 @@ fn code(error: &anyhow::Error) -> Code {
                 _ => None,
             };
         }
+        if let Some(BadCode::Malformed(_)) = cause.downcast_ref() {
+            return Some(Code::Usage);
+        }
         if cause.is::<YamlError>() {
             return Some(Code::Input);
         }
@@ -95,8 +99,11 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         if let Some(state) = cause.downcast_ref::<StateError>() {
             return state.hint();
         }
-        if let Some(unknown) = cause.downcast_ref::<super::machines::UnknownMachine>() {
+        if let Some(unknown) = cause.downcast_ref::<UnknownMachine>() {
             return Some(unknown.hint());
+        }
+        if let Some(code) = cause.downcast_ref::<BadCode>() {
+            return Some(code.hint());
         }
         match cause.downcast_ref::<YamlError>() {
             Some(YamlError::Read { .. }) => return Some("name a file that exists and that you may read"),

@@ -1,5 +1,6 @@
 //! Enrollments: the decision and its record are one transaction, so that two machines cannot both be first.
 
+use super::claims::{self, Claim};
 use super::{Db, DbError, EventRow, events, millis};
 use crate::admission::{Admitted, Decision, Pins, Refusal, admit};
 use crate::inventory::Inventory;
@@ -7,6 +8,7 @@ use crate::voucher;
 use contracts::enrollment::{EnrollmentRequest, JoinMaterial};
 use contracts::event::StepStatus;
 use contracts::step::Step;
+use contracts::voucher::VoucherStatement;
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -48,6 +50,8 @@ pub enum Recorded {
         /// The key was pinned now.
         first_key: bool,
     },
+    /// A person has to decide.
+    Held(Claim),
     /// Out.
     Refused {
         /// The enrollment that this request repeats, or a fresh id.
@@ -107,15 +111,17 @@ impl Db {
         let pins = pins(&mut transaction, &claimed, new.fingerprint).await?;
         let existing = existing(&mut transaction, new).await?;
         let recorded = match decide(&pins) {
-            Decision::Refuse(refusal) => {
-                record_refusal(&mut transaction, new, &refusal).await?;
-                Recorded::Refused { id: existing.unwrap_or_else(Uuid::new_v4), refusal }
+            Decision::Refuse(refusal) => refuse(&mut transaction, new, existing, refusal).await?,
+            Decision::Admit(admitted) if admitted.needs_person => {
+                match claims::standing(&mut transaction, new, &admitted).await? {
+                    claims::Standing::Approved => accept(&mut transaction, new, existing, &admitted).await?,
+                    claims::Standing::Waiting(claim) => Recorded::Held(claim),
+                    claims::Standing::TooMany => {
+                        refuse(&mut transaction, new, existing, too_many_claims(&admitted, new)).await?
+                    }
+                }
             }
-            Decision::Admit(admitted) => {
-                let id = record_admission(&mut transaction, new, &admitted, existing).await?;
-                let row = fetch(&mut transaction, id, None).await?.ok_or(DbError::Damaged("enrollments"))?;
-                Recorded::Admitted { row, new: existing.is_none(), first_key: admitted.first_key }
-            }
+            Decision::Admit(admitted) => accept(&mut transaction, new, existing, &admitted).await?,
         };
         transaction.commit().await?;
         Ok(recorded)
@@ -187,6 +193,42 @@ impl Db {
         }
         transaction.commit().await?;
         Ok(first)
+    }
+}
+
+async fn accept(
+    connection: &mut SqliteConnection,
+    new: &NewEnrollment<'_>,
+    existing: Option<Uuid>,
+    admitted: &Admitted,
+) -> Result<Recorded, DbError> {
+    let id = record_admission(connection, new, admitted, existing).await?;
+    let row = fetch(connection, id, None).await?.ok_or(DbError::Damaged("enrollments"))?;
+    Ok(Recorded::Admitted { row, new: existing.is_none(), first_key: admitted.first_key })
+}
+
+async fn refuse(
+    connection: &mut SqliteConnection,
+    new: &NewEnrollment<'_>,
+    existing: Option<Uuid>,
+    refusal: Refusal,
+) -> Result<Recorded, DbError> {
+    record_refusal(connection, new, &refusal).await?;
+    Ok(Recorded::Refused { id: existing.unwrap_or_else(Uuid::new_v4), refusal })
+}
+
+fn too_many_claims(admitted: &Admitted, new: &NewEnrollment<'_>) -> Refusal {
+    let statement = VoucherStatement {
+        version: contracts::VERSION,
+        store: admitted.store.clone(),
+        fingerprint: new.fingerprint.into(),
+        mac: admitted.mac.clone(),
+        time: new.now,
+    };
+    Refusal {
+        code: "too-many-claims",
+        reason: format!("too many machines of store {} wait for a person; admit or remove some first", admitted.store),
+        vouched: Some(statement),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The database: SQLite in WAL mode, so that `registrar machine` reads while the server writes.
 
+mod claims;
 mod enrollments;
 mod events;
 mod machines;
 mod stores;
 
+pub use claims::{Approval, Claim, ClaimView};
 pub use enrollments::{EnrollmentRow, NewEnrollment, Recorded};
 pub use events::{EventRow, MAX_EVENT_BYTES, from_json};
 pub use machines::MachineView;

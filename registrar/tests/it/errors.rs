@@ -27,7 +27,7 @@ fn serve(place: &Place) -> String {
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &["--help"],
         &["init", "--help"],
         &["store", "--help"],
@@ -35,6 +35,8 @@ fn help_of_every_command() {
         &["serve", "--help"],
         &["machine", "list", "--help"],
         &["machine", "show", "--help"],
+        &["machine", "waiting", "--help"],
+        &["machine", "approve", "--help"],
         &["machine", "reopen", "--help"],
         &["completions", "--help"],
     ];
@@ -47,7 +49,9 @@ fn wrong_command_lines() {
     let place = ready();
     let endpoint: &[&str] = &["store", "add", "s", "--state", "state", "--endpoint", "nowhere", "--out", "s.json"];
     let name: &[&str] = &["store", "add", "S!", "--state", "state", "--endpoint", "a:1", "--out", "s.json"];
-    let all: [&[&str]; 4] = [&["dance"], &["init", "--state", "x"], endpoint, name];
+    let malformed: &[&str] = &["machine", "approve", "--state", "state", "--code", "1234"];
+    let unknown: &[&str] = &["machine", "approve", "--state", "state", "--code", "0000-0000-0000"];
+    let all: [&[&str]; 6] = [&["dance"], &["init", "--state", "x"], endpoint, name, malformed, unknown];
     assert_snapshot!(all.map(|arguments| place.run(arguments)).join("\n"));
 }
 

@@ -2,6 +2,7 @@
 //! broker that records what it is asked; the real API server is part of the end-to-end journey.
 
 mod admission;
+mod claims;
 mod commands;
 mod errors;
 mod joins;

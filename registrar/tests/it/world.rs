@@ -77,11 +77,15 @@ impl Drop for World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_inventory(INVENTORY).await
+    }
+
+    pub(crate) async fn with_inventory(inventory: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let state = State::init(&path, SERVER_NAME, &[], OffsetDateTime::now_utc()).await.unwrap();
-        std::fs::write(folder.path().join("inventory.yaml"), INVENTORY).unwrap();
+        std::fs::write(folder.path().join("inventory.yaml"), inventory).unwrap();
         let config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: path,
