@@ -63,6 +63,7 @@ async fn forged_registrar(plan: &Plan, world: &mut World, ca: &Path, voucher: &V
         kubeconfig: &world.kubeconfig,
         api: &world.control_plane.endpoint,
         template: &plan.image.template,
+        person: false,
         port: FORGED_PORT,
     };
     let forged = Registrar::start(&world.root, setup, "forged-registrar", &world.logs).await?;

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod checks;
+pub mod claim;
 pub mod foreign_disk;
 pub mod secure_boot;
 pub mod tamper;
@@ -37,6 +38,8 @@ pub enum Story {
     Journey(NetworkBoot),
     /// Requests that the registrar must refuse; no machine.
     Admission,
+    /// A person admits the machine.
+    Claim,
     /// Disks that hold somebody's data.
     ForeignDisk,
     /// What netboot serves is changed, and what is on the disk.
@@ -48,7 +51,7 @@ pub enum Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 9] = [
+pub const ALL: [Case; 10] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -92,6 +95,12 @@ pub const ALL: [Case; 9] = [
         story: Story::Admission,
     },
     Case {
+        name: "claim",
+        about: "a machine that a person has to admit waits with its claim code on console and page, until it is told",
+        core: false,
+        story: Story::Claim,
+    },
+    Case {
         name: "foreign-disk",
         about: "disks with NTFS, ext4, LUKS, LVM, RAID, ZFS, Windows or another store's system are named and untouched",
         core: true,
@@ -121,11 +130,13 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     if matches!(case.story, Story::Tamper | Story::SecureBoot) {
         own_repository(&mut plan)?;
     }
+    plan.person = case.story == Story::Claim;
     let plan = &plan;
     let mut world = world::build(plan, report).await?;
     match case.story {
         Story::Journey(boot) => journey(plan, boot, &mut world, report, result).await,
         Story::Admission => admission::run(plan, &mut world, report).await,
+        Story::Claim => claim::run(plan, &mut world, report).await,
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,

@@ -38,4 +38,7 @@ pub struct Plan {
     pub rbac: PathBuf,
     /// The image.
     pub image: Image,
+    /// A person has to admit the machine.
+    #[serde(default)]
+    pub person: bool,
 }

@@ -94,6 +94,7 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         registrar: programs.registrar,
         rbac: checkout.join("registrar/deploy/rbac.yaml"),
         image,
+        person: false,
     })
 }
 

@@ -80,6 +80,7 @@ pub async fn build(plan: &Plan, report: &Report) -> Result<World> {
         kubeconfig: &kubeconfig,
         api: &control_plane.endpoint,
         template: &plan.image.template,
+        person: plan.person,
         port: addresses::REGISTRAR_PORT,
     };
     let registrar = Registrar::start(&root, setup, "registrar", &logs).await?;

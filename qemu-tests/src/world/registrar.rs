@@ -35,6 +35,8 @@ pub struct Setup<'a> {
     pub api: &'a str,
     /// The template of the only machine in the inventory.
     pub template: &'a str,
+    /// A person has to admit the machine.
+    pub person: bool,
     /// Where it listens.
     pub port: u16,
 }
@@ -55,7 +57,7 @@ impl Registrar {
     /// # Errors
     /// When a command fails or it does not listen in half a minute.
     pub async fn start(root: &Root, setup: Setup<'_>, name: &str, logs: &Path) -> Result<Self> {
-        let Setup { program, folder, kubeconfig, api, template, port } = setup;
+        let Setup { program, folder, kubeconfig, api, template, person, port } = setup;
         let state = folder.join("state");
         let store_credential = folder.join("store.json");
         let endpoint = format!("{}:{port}", at::REGION);
@@ -63,7 +65,7 @@ impl Registrar {
         add.args(["store", "add", at::STORE, "--endpoint", &endpoint, "--state"]).arg(&state);
         process::output(add.arg("--out").arg(&store_credential)).context("adding the store at the registrar")?;
 
-        let inventory = write(&folder.join("inventory.yaml"), &inventory(template))?;
+        let inventory = write(&folder.join("inventory.yaml"), &inventory(template, person))?;
         let config = json!({
             "apiVersion": "shelfboot.dev/v1",
             "kind": "Registrar",
@@ -97,6 +99,17 @@ impl Registrar {
     }
 }
 
+impl Registrar {
+    /// What `registrar machine approve` prints.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn approve(&self, root: &Root, code: &str) -> Result<String> {
+        let mut command = root.command(&self.program);
+        process::output(command.args(["machine", "approve", "--code", code, "--state"]).arg(&self.state))
+    }
+}
+
 async fn wait_until_listening(service: &mut Service, address: SocketAddr) -> Result<()> {
     let begin = Instant::now();
     while tokio::net::TcpStream::connect(address).await.is_err() {
@@ -108,10 +121,11 @@ async fn wait_until_listening(service: &mut Service, address: SocketAddr) -> Res
 }
 
 /// One store with one machine: whatever is taken from the shelf.
-fn inventory(template: &str) -> String {
+fn inventory(template: &str, person: bool) -> String {
     let document = json!({
         "apiVersion": "shelfboot.dev/v1",
         "kind": "Inventory",
+        "templates": [{"name": template, "admission": if person { "person" } else { "store" }}],
         "stores": [{
             "name": at::STORE,
             "machines": [{"name": at::NODE, "template": template, "channel": "stable", "any": true}],
