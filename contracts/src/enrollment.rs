@@ -3,6 +3,7 @@
 
 use crate::{facts::MachineFacts, voucher::Voucher};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The agent asks to be admitted.
@@ -24,7 +25,10 @@ pub struct EnrollmentRequest {
     pub facts: MachineFacts,
     /// What others say for it; a store's voucher today.
     pub vouchers: Vec<Voucher>,
-    /// Certificates that the join driver asks for. Empty on the first call, when the name is not known yet.
+    /// Asks for join material. False on the first call, when the name is not known yet.
+    #[serde(default)]
+    pub join: bool,
+    /// Certificates that the join driver asks for, with `join`.
     #[serde(default)]
     pub csrs: Vec<Csr>,
 }
@@ -32,7 +36,7 @@ pub struct EnrollmentRequest {
 /// A certificate signing request, with what it is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Csr {
-    /// What for: `kubelet-client`.
+    /// What for, one of [`crate::join::Driver::certificates`].
     pub purpose: String,
     /// PKCS #10, PEM.
     pub pem: String,
@@ -81,7 +85,7 @@ pub struct Admission {
     /// Files to write, for this machine.
     #[serde(default)]
     pub files: Vec<NodeFile>,
-    /// What the join driver needs; absent until its CSRs came.
+    /// What the join driver needs; absent until it was asked for and is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinMaterial>,
     /// The cluster itself reports this boot of this machine ready.
@@ -103,17 +107,13 @@ pub struct NodeFile {
     pub content: String,
 }
 
-/// What a join driver gets from its broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "driver")]
-pub enum JoinMaterial {
-    /// For [`crate::machine::JoinConfig::Kubernetes`].
-    Kubernetes {
-        /// The kubelet's client certificate, PEM.
-        certificate: String,
-        /// The cluster's CA certificates, PEM.
-        ca: String,
-        /// The API server, for example `https://10.98.0.2:6443`.
-        endpoint: String,
-    },
+/// What a join driver gets from its broker: for one machine, readable by nobody else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinMaterial {
+    /// Certificates by purpose, PEM.
+    #[serde(default)]
+    pub certificates: BTreeMap<String, String>,
+    /// [`crate::join::Driver::values`] by name.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
 }

@@ -18,6 +18,8 @@ pub mod enrollment;
 pub mod event;
 pub mod exit;
 pub mod facts;
+pub mod fill;
+pub mod join;
 pub mod machine;
 pub mod manifest;
 pub mod status;

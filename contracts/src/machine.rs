@@ -21,21 +21,55 @@ pub struct MachineConfig {
     pub join: JoinConfig,
 }
 
-/// The join driver and what the template sets for it.
+/// How a machine becomes a member: what it asks of the region, what it writes, what it starts, and how it tells that this
+/// works. [`crate::join`] has what each driver offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "driver")]
-pub enum JoinConfig {
-    /// A Kubernetes node by certificate signing request.
-    Kubernetes {
-        /// Where the kubelet's kubeconfig is written.
-        kubeconfig: String,
-        /// Folder for the kubelet's key and certificate.
-        pki_dir: String,
-        /// Where the cluster's CA certificates are written.
-        ca_file: String,
-        /// The unit that is started after that.
-        unit: String,
-        /// The kubelet's own health endpoint, for example `http://127.0.0.1:10248/healthz`.
-        health_url: String,
-    },
+pub struct JoinConfig {
+    /// The driver, [`crate::join::Driver::name`].
+    pub driver: String,
+    /// Certificates that the machine asks for, each with a key of its own that it makes.
+    #[serde(default)]
+    pub certificates: Vec<CertificateConfig>,
+    /// Files that are written when the region has answered, in this order.
+    #[serde(default)]
+    pub files: Vec<JoinFile>,
+    /// Units that are started after that, in this order.
+    pub units: Vec<String>,
+    /// How the machine itself tells that it works.
+    pub ready: ReadyCheck,
+}
+
+/// One certificate. Texts may hold `${machine.name}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateConfig {
+    /// What for, one of [`crate::join::Driver::certificates`].
+    pub purpose: String,
+    /// The subject's organization (O).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// The subject's common name (CN).
+    pub common_name: String,
+    /// Where the key is kept, mode 0600.
+    pub key: String,
+    /// Where the certificate is written, mode 0600.
+    pub certificate: String,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinFile {
+    /// Absolute path.
+    pub path: String,
+    /// Octal mode, for example `0600`.
+    pub mode: String,
+    /// Text, with `${machine.name}` and `${region.VALUE}` for what the driver's broker delivers ([`crate::fill`]).
+    pub content: String,
+}
+
+/// How a machine tells that what it started works. The cluster's own word counts besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadyCheck {
+    /// A URL on the loopback address answers with a success.
+    Http(String),
 }

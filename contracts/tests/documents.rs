@@ -7,7 +7,7 @@ use contracts::{
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial, NodeFile},
     event::{Event, StepEvent, StepStatus},
     facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
-    machine::{JoinConfig, MachineConfig},
+    machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
     status::{MachineStatus, StepLine, StoreStatus},
     step::Step,
@@ -165,12 +165,22 @@ fn image_documents() {
             template: "k8s-worker".into(),
             image_version: "2026.11.1".into(),
             persist: vec!["/var".into()],
-            join: JoinConfig::Kubernetes {
-                kubeconfig: "/etc/kubernetes/kubelet.conf".into(),
-                pki_dir: "/var/lib/kubelet/pki".into(),
-                ca_file: "/etc/kubernetes/pki/ca.crt".into(),
-                unit: "kubelet.service".into(),
-                health_url: "http://127.0.0.1:10248/healthz".into(),
+            join: JoinConfig {
+                driver: "kubernetes".into(),
+                certificates: vec![CertificateConfig {
+                    purpose: "kubelet-client".into(),
+                    organization: Some("system:nodes".into()),
+                    common_name: "system:node:${machine.name}".into(),
+                    key: "/var/lib/kubelet/pki/kubelet-client.key".into(),
+                    certificate: "/var/lib/kubelet/pki/kubelet-client.crt".into(),
+                }],
+                files: vec![JoinFile {
+                    path: "/etc/kubernetes/pki/ca.crt".into(),
+                    mode: "0644".into(),
+                    content: "${region.ca}".into(),
+                }],
+                units: vec!["kubelet.service".into()],
+                ready: ReadyCheck::Http("http://127.0.0.1:10248/healthz".into()),
             },
         },
     );
@@ -202,6 +212,7 @@ fn enrollment_documents() {
             boot_id: "9f1c".into(),
             facts: facts(),
             vouchers: vec![voucher],
+            join: true,
             csrs: vec![Csr { purpose: "kubelet-client".into(), pem: "-----BEGIN".into() }],
         },
     );
@@ -219,10 +230,10 @@ fn enrollment_documents() {
         &answer(EnrollmentState::Admitted(Admission {
             name: "s0042-worker-1".into(),
             files: vec![NodeFile { path: "/etc/motd".into(), mode: "0644".into(), content: "hello\n".into() }],
-            join: Some(JoinMaterial::Kubernetes {
-                certificate: "-----BEGIN".into(),
-                ca: "-----BEGIN".into(),
-                endpoint: "https://10.98.0.2:6443".into(),
+            join: Some(JoinMaterial {
+                certificates: [("kubelet-client".into(), "-----BEGIN".into())].into(),
+                values: [("ca".into(), "-----BEGIN".into()), ("endpoint".into(), "https://10.98.0.2:6443".into())]
+                    .into(),
             }),
             ready: false,
             ready_reason: Some("the node is not there yet".into()),

@@ -2,13 +2,19 @@
 
 use crate::{
     error::Problem,
-    parameters::{self, SubstituteError, Values},
-    shapes::{ConfigurationDocument, RepositorySpec, SettingsDocument, SoftwareDocument, TemplateDocument},
+    shapes::{
+        CertificateSpec, ConfigurationDocument, FileSpec, RepositorySpec, SettingsDocument, SoftwareDocument,
+        TemplateDocument,
+    },
     template::{AptRepository, File, MachineTemplate, SigningKey},
     validate,
     yaml::{Placed, Source},
 };
-use contracts::machine::JoinConfig;
+use contracts::{
+    fill::{self, SubstituteError, Values},
+    join::{self, Driver},
+    machine::{CertificateConfig, JoinConfig, JoinFile, ReadyCheck},
+};
 use std::path::Path;
 
 /// A document and where it came from.
@@ -46,7 +52,7 @@ pub(crate) fn compose(documents: &Documents) -> Checked<MachineTemplate> {
         sysctls: Default::default(),
         modules: Default::default(),
         persist: Default::default(),
-        join: join(template)?,
+        join: join(template, &values)?,
     };
     for profile in &documents.software {
         add_software(&mut merged, profile, &values)?;
@@ -84,22 +90,59 @@ fn parameter_values(documents: &Documents) -> Checked<Values> {
     Ok(values)
 }
 
-fn join(template: &Named<TemplateDocument>) -> Checked<JoinConfig> {
+fn join(template: &Named<TemplateDocument>, values: &Values) -> Checked<JoinConfig> {
     let (source, spec) = (&template.source, &template.document.spec.join);
-    if spec.driver.value != "kubernetes" {
+    let Some(driver) = join::driver(&spec.driver.value) else {
         let message = format!("there is no join driver '{}'", spec.driver.value);
-        return Err(source.problem(&spec.driver, message, "write kubernetes"));
-    }
-    if !spec.health_url.value.starts_with("http://127.0.0.1") {
+        let known: Vec<&str> = join::DRIVERS.iter().map(|driver| driver.name).collect();
+        return Err(source.problem(&spec.driver, message, format!("write {}", known.join(" or "))));
+    };
+    if !spec.ready.http.value.starts_with("http://127.0.0.1") {
         let message = "the health endpoint is not on this machine's loopback address";
-        return Err(source.problem(&spec.health_url, message, "write for example http://127.0.0.1:10248/healthz"));
+        return Err(source.problem(&spec.ready.http, message, "write for example http://127.0.0.1:10248/healthz"));
     }
-    Ok(JoinConfig::Kubernetes {
-        kubeconfig: validate::path(source, &spec.kubeconfig)?,
-        pki_dir: validate::path(source, &spec.pki_dir)?,
-        ca_file: validate::path(source, &spec.ca_file)?,
-        unit: validate::unit(source, &spec.unit)?,
-        health_url: spec.health_url.value.clone(),
+    let certificates = spec.certificates.iter().map(|c| certificate(source, c, driver, values));
+    let files = spec.files.iter().map(|file| join_file(source, file, driver, values));
+    Ok(JoinConfig {
+        driver: driver.name.into(),
+        certificates: certificates.collect::<Checked<_>>()?,
+        files: files.collect::<Checked<_>>()?,
+        units: spec.units.iter().map(|unit| validate::unit(source, unit)).collect::<Checked<_>>()?,
+        ready: ReadyCheck::Http(spec.ready.http.value.clone()),
+    })
+}
+
+fn certificate(source: &Source, spec: &CertificateSpec, driver: Driver, values: &Values) -> Checked<CertificateConfig> {
+    if !driver.certificates.contains(&spec.purpose.value.as_str()) {
+        let message = format!("the driver {} has no certificates for '{}'", driver.name, spec.purpose.value);
+        return Err(source.problem(&spec.purpose, message, format!("write {}", driver.certificates.join(" or "))));
+    }
+    let text = |at: &Placed<String>| fill_at_join(source, at, driver, values);
+    Ok(CertificateConfig {
+        purpose: spec.purpose.value.clone(),
+        organization: spec.organization.as_ref().map(text).transpose()?,
+        common_name: text(&spec.common_name)?,
+        key: validate::path(source, &spec.key)?,
+        certificate: validate::path(source, &spec.certificate)?,
+    })
+}
+
+/// What the region gives may be a secret: only the machine's root reads it unless the template says otherwise.
+fn join_file(source: &Source, spec: &FileSpec, driver: Driver, values: &Values) -> Checked<JoinFile> {
+    let mode = spec.mode.as_ref().map_or(Ok(0o600), |mode| validate::mode(source, mode))?;
+    Ok(JoinFile {
+        path: validate::path(source, &spec.path)?,
+        mode: format!("{mode:04o}"),
+        content: fill_at_join(source, &spec.content, driver, values)?,
+    })
+}
+
+/// Fills in parameters, and leaves what the machine and the region know.
+fn fill_at_join(source: &Source, at: &Placed<String>, driver: Driver, values: &Values) -> Checked<String> {
+    fill::substitute_now(&at.value, values, |name| driver.fills(name)).map_err(|error| {
+        let region: Vec<String> = driver.values.iter().map(|value| format!("region.{value}")).collect();
+        let known = format!("{}, {}", join::MACHINE_NAME, region.join(", "));
+        unfilled(source, at, &error, &format!("; the driver {} fills in {known}", driver.name))
     })
 }
 
@@ -191,12 +234,14 @@ fn add_configuration(
 }
 
 fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
-    parameters::substitute(&at.value, values).map_err(|error| {
-        let fix = match &error {
-            SubstituteError::Unknown(name) => format!("declare it under 'parameters:', or write $${{{name}}}"),
-            SubstituteError::Missing(name) => format!("name a value for {name} in the settings file (--settings)"),
-            SubstituteError::Open => "close it, or write $${ for a literal ${".to_owned(),
-        };
-        source.problem(at, error.to_string(), fix)
-    })
+    fill::substitute(&at.value, values).map_err(|error| unfilled(source, at, &error, ""))
+}
+
+fn unfilled(source: &Source, at: &Placed<String>, error: &SubstituteError, more: &str) -> Box<Problem> {
+    let fix = match error {
+        SubstituteError::Unknown(name) => format!("declare it under 'parameters:', or write $${{{name}}}{more}"),
+        SubstituteError::Missing(name) => format!("name a value for {name} in the settings file (--settings)"),
+        SubstituteError::Open => "close it, or write $${ for a literal ${".to_owned(),
+    };
+    source.problem(at, error.to_string(), fix)
 }

@@ -11,7 +11,6 @@
 pub mod compose;
 pub mod error;
 pub mod load;
-pub mod parameters;
 pub mod shapes;
 pub mod template;
 mod validate;

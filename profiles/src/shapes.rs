@@ -41,22 +41,47 @@ pub struct TemplateSpec {
     pub join: JoinSpec,
 }
 
-/// The join driver.
+/// The join driver, and what the machine does with it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct JoinSpec {
-    /// `kubernetes`.
+    /// One of [`contracts::join::DRIVERS`].
     pub driver: Spanned<String>,
-    /// Where the kubelet's kubeconfig is written.
-    pub kubeconfig: Spanned<String>,
-    /// Folder for the kubelet's key and certificate.
-    pub pki_dir: Spanned<String>,
-    /// Where the cluster's CA certificates are written.
-    pub ca_file: Spanned<String>,
-    /// The unit that is started after that.
-    pub unit: Spanned<String>,
-    /// The kubelet's health endpoint on this machine.
-    pub health_url: Spanned<String>,
+    /// Certificates to ask the region for.
+    #[serde(default)]
+    pub certificates: Vec<CertificateSpec>,
+    /// Files that are written when the region has answered, in this order.
+    #[serde(default)]
+    pub files: Vec<FileSpec>,
+    /// Units that are started after that.
+    pub units: Vec<Spanned<String>>,
+    /// How the machine tells that it works.
+    pub ready: ReadySpec,
+}
+
+/// A certificate, with a key that the machine makes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct CertificateSpec {
+    /// One of the driver's purposes.
+    pub purpose: Spanned<String>,
+    /// The subject's organization.
+    #[serde(default)]
+    pub organization: Option<Spanned<String>>,
+    /// The subject's common name.
+    pub common_name: Spanned<String>,
+    /// Where the key is kept.
+    pub key: Spanned<String>,
+    /// Where the certificate is written.
+    pub certificate: Spanned<String>,
+}
+
+/// The machine's own check.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ReadySpec {
+    /// A URL on this machine that answers with a success.
+    pub http: Spanned<String>,
 }
 
 /// `kind: SoftwareProfile`.

@@ -12,11 +12,17 @@ spec:
   configuration: [small]
   join:
     driver: kubernetes
-    kubeconfig: /etc/kubernetes/kubelet.conf
-    pkiDir: /var/lib/kubelet/pki
-    caFile: /etc/kubernetes/pki/ca.crt
-    unit: kubelet.service
-    healthUrl: http://127.0.0.1:10248/healthz
+    certificates:
+      - purpose: kubelet-client
+        commonName: system:node:${machine.name}
+        key: /var/lib/kubelet/pki/kubelet-client.key
+        certificate: /var/lib/kubelet/pki/kubelet-client.crt
+    files:
+      - path: /etc/kubernetes/pki/ca.crt
+        content: ${region.ca}
+    units: [kubelet.service]
+    ready:
+      http: http://127.0.0.1:10248/healthz
 ";
 
 const SOFTWARE: &str = "\
@@ -113,4 +119,14 @@ fn an_undeclared_parameter() {
 #[test]
 fn an_unknown_join_driver() {
     insta::assert_snapshot!(refused(&TEMPLATE.replace("kubernetes\n", "nomad\n"), SOFTWARE, CONFIGURATION));
+}
+
+#[test]
+fn a_value_that_the_driver_does_not_deliver() {
+    insta::assert_snapshot!(refused(&TEMPLATE.replace("region.ca", "region.password"), SOFTWARE, CONFIGURATION));
+}
+
+#[test]
+fn a_certificate_that_the_driver_does_not_give() {
+    insta::assert_snapshot!(refused(&TEMPLATE.replace("kubelet-client\n", "admin\n"), SOFTWARE, CONFIGURATION));
 }

@@ -1,6 +1,6 @@
 //! May this machine join, and as what? Pure: every input is an argument, nothing is changed.
 
-use crate::csr;
+use crate::broker::Brokers;
 use crate::inventory::{Inventory, Machine, Tier};
 use crate::voucher::{self, MAX_VOUCHERS, StoreKeys};
 use contracts::enrollment::{Csr, EnrollmentRequest};
@@ -9,8 +9,6 @@ use contracts::voucher::VoucherStatement;
 use std::collections::HashMap;
 use time::OffsetDateTime;
 
-/// The one CSR purpose today.
-pub const KUBELET_CLIENT: &str = "kubelet-client";
 /// More than these would only cost time.
 const MAX_CSRS: usize = 4;
 
@@ -57,8 +55,8 @@ pub struct Admitted {
     pub needs_person: bool,
     /// A former entry, gone from the inventory, whose pin this key leaves behind.
     pub releases: Option<String>,
-    /// The checked kubelet client CSR, PEM.
-    pub kubelet_csr: Option<String>,
+    /// What it asks its broker for, checked; `None` when it does not ask yet.
+    pub asked: Option<Vec<Csr>>,
 }
 
 /// Who is kept out, and why.
@@ -83,13 +81,14 @@ pub fn admit(
     inventory: &Inventory,
     pins: &Pins,
     store_keys: &StoreKeys,
+    brokers: &Brokers,
     now: OffsetDateTime,
 ) -> Decision {
     let vouched = match vouched(request, fingerprint, store_keys, now) {
         Ok(statement) => statement,
         Err((code, reason)) => return Decision::Refuse(Refusal { code, reason, vouched: None }),
     };
-    match admit_vouched(request, fingerprint, inventory, pins, &vouched) {
+    match admit_vouched(request, fingerprint, inventory, pins, brokers, &vouched) {
         Ok(admitted) => Decision::Admit(admitted),
         Err((code, reason)) => Decision::Refuse(Refusal { code, reason, vouched: Some(vouched) }),
     }
@@ -119,6 +118,7 @@ fn admit_vouched(
     fingerprint: &str,
     inventory: &Inventory,
     pins: &Pins,
+    brokers: &Brokers,
     vouched: &VoucherStatement,
 ) -> Result<Admitted, Why> {
     let entry = entry_for(request, fingerprint, inventory, pins, vouched)?;
@@ -148,7 +148,7 @@ fn admit_vouched(
         // The pinned key has been admitted once, and that holds until IT re-opens the entry.
         needs_person: pins.of(entry).is_none() && inventory.tier(&entry.image.template) == Tier::Person,
         releases: elsewhere.cloned(),
-        kubelet_csr: check_csrs(&request.csrs, &entry.name)?,
+        asked: asked(request, &entry.name, brokers)?,
     })
 }
 
@@ -183,29 +183,19 @@ fn entry_for<'a>(
     found.copied().ok_or_else(|| ("key-pinned", pinned_text(&first.name)))
 }
 
-fn pinned_text(name: &str) -> String {
-    format!("{name} belongs to another machine's key; if this machine replaces it: registrar machine reopen {name}")
+/// Without a broker it is not asked for anything: the caller tells the machine that it has to wait.
+fn asked(request: &EnrollmentRequest, name: &str, brokers: &Brokers) -> Result<Option<Vec<Csr>>, Why> {
+    if request.csrs.len() > MAX_CSRS {
+        let text = format!("{} certificate signing requests; at most {MAX_CSRS} are read", request.csrs.len());
+        return Err(("csr-invalid", text));
+    }
+    let broker = brokers.of(&request.template).filter(|_| request.join || !request.csrs.is_empty());
+    let checked = broker.map(|broker| broker.check(name, &request.csrs)).transpose();
+    checked.map_err(|objection| (objection.code, objection.reason))
 }
 
-fn check_csrs(csrs: &[Csr], name: &str) -> Result<Option<String>, Why> {
-    if csrs.len() > MAX_CSRS {
-        return Err((
-            "csr-invalid",
-            format!("{} certificate signing requests; at most {MAX_CSRS} are read", csrs.len()),
-        ));
-    }
-    let mut checked = None;
-    for csr in csrs {
-        if csr.purpose != KUBELET_CLIENT {
-            let text = format!("no certificates are issued here for the purpose `{}`", csr.purpose);
-            return Err(("csr-purpose", text));
-        }
-        let pem = csr::check_kubelet_client(&csr.pem, name).map_err(|error| (error.code(), error.to_string()))?;
-        if checked.replace(pem).is_some() {
-            return Err(("csr-invalid", format!("more than one request for the purpose {KUBELET_CLIENT}")));
-        }
-    }
-    Ok(checked)
+fn pinned_text(name: &str) -> String {
+    format!("{name} belongs to another machine's key; if this machine replaces it: registrar machine reopen {name}")
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ fn request(voucher: Voucher) -> EnrollmentRequest {
             nics: vec![],
         },
         vouchers: vec![voucher],
+        join: false,
         csrs: vec![],
     }
 }
@@ -95,7 +96,7 @@ fn world() -> World {
 
 impl World {
     fn decide(&self, request: &EnrollmentRequest, fingerprint: &str) -> Decision {
-        admit(request, fingerprint, &self.inventory, &self.pins, &self.keys, NOW)
+        admit(request, fingerprint, &self.inventory, &self.pins, &self.keys, &Brokers::default(), NOW)
     }
 
     fn admitted(&self, mac: &str, fingerprint: &str) -> Admitted {
@@ -203,9 +204,27 @@ fn another_template_is_refused() {
 }
 
 #[test]
-fn unknown_purposes_are_refused() {
+fn requests_without_end_are_refused() {
     let world = world();
     let mut odd = request(world.store.vouch(&key("a"), MAC, NOW));
-    odd.csrs.push(Csr { purpose: "admin".into(), pem: String::new() });
-    assert_eq!(world.code(&odd, &key("a")), "csr-purpose");
+    odd.csrs = vec![Csr { purpose: "admin".into(), pem: String::new() }; MAX_CSRS + 1];
+    assert_eq!(world.code(&odd, &key("a")), "csr-invalid");
+}
+
+#[test]
+fn storage_needs_a_person_until_its_key_is_pinned() {
+    let mut world = world();
+    let other = "52:54:00:00:00:99";
+    let asks = |world: &World| {
+        let storage =
+            EnrollmentRequest { template: "storage-node".into(), ..request(world.store.vouch(&key("a"), other, NOW)) };
+        match world.decide(&storage, &key("a")) {
+            Decision::Admit(admitted) => (admitted.name, admitted.needs_person),
+            Decision::Refuse(refusal) => panic!("refused: {refusal:?}"),
+        }
+    };
+    assert_eq!(asks(&world), ("osd".into(), true));
+    world.pins.insert("osd", &key("a"));
+    assert_eq!(asks(&world), ("osd".into(), false));
+    assert!(!world.admitted(MAC, &key("b")).needs_person);
 }

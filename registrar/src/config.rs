@@ -18,7 +18,7 @@ pub struct Config {
     pub state: PathBuf,
     /// The inventory file.
     pub inventory: PathBuf,
-    /// The cluster that machines join; without one, nothing can join.
+    /// The Kubernetes cluster that machines join.
     pub kubernetes: Option<KubernetesConfig>,
 }
 
@@ -31,6 +31,8 @@ pub struct KubernetesConfig {
     pub endpoint: String,
     /// The CSR signer.
     pub signer: String,
+    /// The templates whose machines join it.
+    pub templates: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,7 +52,11 @@ struct KubernetesShape {
     kubeconfig: PathBuf,
     endpoint: Spanned<String>,
     signer: Option<String>,
+    templates: Option<Vec<String>>,
 }
+
+/// The templates that ship with the project and join Kubernetes.
+const KUBERNETES_TEMPLATES: [&str; 2] = ["k8s-control-plane", "k8s-worker"];
 
 /// Reads and validates a configuration file; relative paths in it start at the file's own folder.
 ///
@@ -80,6 +86,7 @@ fn validate_kubernetes(shape: KubernetesShape, base: &Path) -> Result<Kubernetes
         kubeconfig: base.join(shape.kubeconfig),
         endpoint: shape.endpoint.value,
         signer: shape.signer.unwrap_or_else(|| KUBELET_CLIENT_SIGNER.into()),
+        templates: shape.templates.unwrap_or_else(|| KUBERNETES_TEMPLATES.map(str::to_owned).to_vec()),
     })
 }
 
@@ -107,7 +114,11 @@ kubernetes:
         let config = parse(GOOD).unwrap();
         assert_eq!(config.state, Path::new("etc/state"));
         assert_eq!(config.inventory, Path::new("/etc/inventory.yaml"));
-        assert_eq!(config.kubernetes.unwrap().signer, KUBELET_CLIENT_SIGNER);
+        let kubernetes = config.kubernetes.unwrap();
+        assert_eq!(kubernetes.signer, KUBELET_CLIENT_SIGNER);
+        assert!(kubernetes.templates.contains(&"k8s-worker".to_owned()));
+        let own = parse(&format!("{GOOD}  templates: [till-cluster]\n")).unwrap().kubernetes.unwrap();
+        assert_eq!(own.templates, ["till-cluster"]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Joins under way: one task per enrollment, which goes on while the machine hangs up and asks again.
 
-use crate::broker::{JoinBroker, JoinRequest, Readiness};
+use crate::broker::{Brokers, JoinBroker, JoinRequest, Readiness};
 use crate::chain;
 use crate::db::{Db, EnrollmentRow};
+use contracts::enrollment::Csr;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,19 +21,19 @@ const AT_ONCE: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Joins {
     db: Db,
-    broker: Option<Arc<dyn JoinBroker>>,
+    brokers: Arc<Brokers>,
     under_way: Arc<Mutex<HashMap<Uuid, watch::Receiver<()>>>>,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
 impl Joins {
-    /// Without a broker nothing joins, and everybody who asks is told so.
+    /// A machine whose template has no broker does not join, and is told so.
     #[must_use]
-    pub fn new(db: Db, broker: Option<Arc<dyn JoinBroker>>) -> Self {
+    pub fn new(db: Db, brokers: Arc<Brokers>) -> Self {
         Self {
             db,
-            broker,
+            brokers,
             under_way: Arc::default(),
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: TaskTracker::new(),
@@ -41,30 +42,30 @@ impl Joins {
 
     /// Makes sure that the join of this enrollment is under way, and waits for its end, but no longer than `patience`.
     pub async fn drive(&self, row: &EnrollmentRow, patience: Duration) {
-        let Some(csr) = row.csr.clone().filter(|_| row.join_material.is_none()) else { return };
-        let Some(broker) = self.broker.clone() else { return };
+        let Some(csrs) = row.asked.clone().filter(|_| row.join_material.is_none()) else { return };
+        let Some(broker) = self.brokers.of(&row.template).cloned() else { return };
         let mut ended = {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            under_way.entry(row.id).or_insert_with(|| self.start(row.clone(), csr, broker)).clone()
+            under_way.entry(row.id).or_insert_with(|| self.start(row.clone(), csrs, broker)).clone()
         };
         // The task drops its end of the channel when it ends, which wakes everybody who waits here.
         let _ = tokio::time::timeout(patience, ended.changed()).await;
     }
 
-    fn start(&self, row: EnrollmentRow, csr: String, broker: Arc<dyn JoinBroker>) -> watch::Receiver<()> {
+    fn start(&self, row: EnrollmentRow, csrs: Vec<Csr>, broker: Arc<dyn JoinBroker>) -> watch::Receiver<()> {
         let (end, ended) = watch::channel(());
         let this = self.clone();
         self.tasks.spawn(async move {
-            this.run(&row, csr, broker.as_ref()).await;
+            this.run(&row, csrs, broker.as_ref()).await;
             this.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
             drop(end);
         });
         ended
     }
 
-    async fn run(&self, row: &EnrollmentRow, csr: String, broker: &dyn JoinBroker) {
+    async fn run(&self, row: &EnrollmentRow, csrs: Vec<Csr>, broker: &dyn JoinBroker) {
         let Ok(_slot) = self.slots.acquire().await else { return };
-        let request = JoinRequest { id: row.id, name: row.machine.clone(), csr };
+        let request = JoinRequest { id: row.id, name: row.machine.clone(), csrs };
         let outcome = tokio::time::timeout(TRY, broker.join(&request)).await;
         let kept = match outcome {
             Ok(Ok(material)) => {
@@ -72,7 +73,7 @@ impl Joins {
                 self.db.joined(row, &material, OffsetDateTime::now_utc()).await
             }
             Ok(Err(error)) => self.trouble(row, &error.to_string()).await,
-            Err(_) => self.trouble(row, "the cluster did not issue the certificate within 60 s").await,
+            Err(_) => self.trouble(row, "the cluster did not answer within 60 s").await,
         };
         if let Err(error) = kept {
             tracing::error!(machine = row.machine, error = chain(&error), "the join's outcome was not kept");
@@ -86,7 +87,7 @@ impl Joins {
 
     /// Asks the cluster whether this enrollment's boot is ready; `None` when it is, otherwise why not.
     pub async fn why_not_ready(&self, row: &EnrollmentRow) -> Option<String> {
-        let Some(broker) = &self.broker else { return Some(NO_CLUSTER.into()) };
+        let Some(broker) = self.brokers.of(&row.template) else { return Some(no_broker(&row.template)) };
         match broker.readiness(&row.machine, &row.boot_id).await {
             Ok(Readiness::Ready) => None,
             Ok(Readiness::NotYet(reason)) => Some(reason),
@@ -97,10 +98,10 @@ impl Joins {
     /// Why a join that was not finished has to wait, for people.
     #[must_use]
     pub fn waiting_reason(&self, row: &EnrollmentRow) -> String {
-        match (&self.broker, &row.join_error) {
-            (None, _) => NO_CLUSTER.into(),
+        match (self.brokers.of(&row.template), &row.join_error) {
+            (None, _) => no_broker(&row.template),
             (Some(_), Some(error)) => error.clone(),
-            (Some(_), None) => "the cluster has not issued the certificate yet".into(),
+            (Some(_), None) => "the cluster has not answered yet".into(),
         }
     }
 
@@ -111,4 +112,6 @@ impl Joins {
     }
 }
 
-const NO_CLUSTER: &str = "this registrar has no cluster configured; add `kubernetes` to its configuration";
+fn no_broker(template: &str) -> String {
+    format!("this registrar has no cluster for the template {template}; add one to its configuration")
+}

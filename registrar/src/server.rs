@@ -1,7 +1,7 @@
 //! The socket: accepts, bounds and ends connections.
 
 use crate::api::{self, Api};
-use crate::broker::{JoinBroker, KubernetesBroker, SetupError};
+use crate::broker::{Brokers, JoinBroker, KubernetesBroker, SetupError};
 use crate::config::Config;
 use crate::inventory_watch::{self, LoadError};
 use crate::joins::Joins;
@@ -64,27 +64,25 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens state, inventory and socket, with the broker that the configuration names.
+    /// Opens state, inventory and socket, with the brokers that the configuration names.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, StartError> {
-        let broker: Option<Arc<dyn JoinBroker>> = match &config.kubernetes {
-            Some(cluster) => Some(Arc::new(KubernetesBroker::new(cluster).await.map_err(StartError::Cluster)?)),
-            None => None,
-        };
-        Self::start_with(config, broker, stop).await
+        let mut brokers = Brokers::default();
+        if let Some(cluster) = &config.kubernetes {
+            let broker: Arc<dyn JoinBroker> =
+                Arc::new(KubernetesBroker::new(cluster).await.map_err(StartError::Cluster)?);
+            brokers.serve(&cluster.templates, &broker);
+        }
+        Self::start_with(config, brokers, stop).await
     }
 
-    /// The same with another broker.
+    /// The same with other brokers.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start_with(
-        config: &Config,
-        broker: Option<Arc<dyn JoinBroker>>,
-        stop: CancellationToken,
-    ) -> Result<Self, StartError> {
+    pub async fn start_with(config: &Config, brokers: Brokers, stop: CancellationToken) -> Result<Self, StartError> {
         let state = State::open(&config.state).await.map_err(StartError::State)?;
         let tls = Tls::new(&state.server_files().map_err(StartError::State)?).map_err(StartError::Tls)?;
         let current = inventory_watch::follow(config.inventory.clone(), state.db.clone(), stop.clone())
@@ -93,8 +91,9 @@ impl Server {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let joins = Joins::new(state.db.clone(), broker);
-        let api = Api { db: state.db, current, joins, stop };
+        let brokers = Arc::new(brokers);
+        let joins = Joins::new(state.db.clone(), Arc::clone(&brokers));
+        let api = Api { db: state.db, current, brokers, joins, stop };
         Ok(Self { listener, tls, router: api::router(api.clone()), api })
     }
 

@@ -41,13 +41,13 @@ pub async fn enroll(
     let fingerprint = key.fingerprint();
     let voucher =
         netboot.voucher(&fingerprint).await.context("asking the store to vouch for this machine").code("no-voucher")?;
-    let answer = region.enroll(&request(machine, &voucher, Vec::new())).await.code("region")?;
+    let answer = region.enroll(&request(machine, &voucher, None)).await.code("region")?;
     let (id, admission) = admitted(answer, &fingerprint)?;
     apply(&admission).code("node-configuration")?;
     Ok(Enrolled { id, admission, voucher, fingerprint })
 }
 
-/// Asks for the certificates of the join driver, until they are there.
+/// Asks for what the join needs, until it is there.
 ///
 /// # Errors
 /// As [`enroll`]; `join-material` when the region does not deliver within five minutes.
@@ -57,7 +57,7 @@ pub async fn request_join(
     enrolled: &Enrolled,
     csrs: Vec<Csr>,
 ) -> Result<(Uuid, Admission), Failure> {
-    let mut answer = region.enroll(&request(machine, &enrolled.voucher, csrs)).await.code("region")?;
+    let mut answer = region.enroll(&request(machine, &enrolled.voucher, Some(csrs))).await.code("region")?;
     // The region's control plane may be busy; after this the service starts over with its own backoff.
     for _ in 0..100 {
         match &answer.state {
@@ -74,7 +74,8 @@ pub async fn request_join(
     Err(Failure::new("join-material", "the region admitted this machine but delivered no join material"))
 }
 
-fn request(machine: &Machine, voucher: &Voucher, csrs: Vec<Csr>) -> EnrollmentRequest {
+/// With `csrs`, be they none, it asks for join material.
+fn request(machine: &Machine, voucher: &Voucher, csrs: Option<Vec<Csr>>) -> EnrollmentRequest {
     EnrollmentRequest {
         version: VERSION,
         attempt: machine.attempt,
@@ -84,7 +85,8 @@ fn request(machine: &Machine, voucher: &Voucher, csrs: Vec<Csr>) -> EnrollmentRe
         boot_id: machine.boot_id.clone(),
         facts: facts::gather(false),
         vouchers: vec![voucher.clone()],
-        csrs,
+        join: csrs.is_some(),
+        csrs: csrs.unwrap_or_default(),
     }
 }
 

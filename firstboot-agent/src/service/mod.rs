@@ -3,7 +3,7 @@
 
 pub mod enroll;
 pub mod identity;
-pub mod kubernetes;
+pub mod join;
 pub mod region;
 
 use crate::{
@@ -20,7 +20,7 @@ use contracts::{
     VERSION,
     assignment::{Assignment, BootMode, MachineReport},
     facts::MachineFacts,
-    machine::{JoinConfig, MACHINE_CONFIG_PATH, MachineConfig},
+    machine::{MACHINE_CONFIG_PATH, MachineConfig},
     step::Step,
 };
 use std::{
@@ -92,11 +92,10 @@ async fn become_member(machine: &mut Machine, reporter: &Reporter) -> Result<(),
         Ok((admitted, words))
     });
     let enrolled = enrolled.await?;
-    let JoinConfig::Kubernetes { .. } = &machine.config.join;
-    let joined = reporter.step(Step::Join, "joining the cluster", kubernetes::join(machine, &region, enrolled));
+    let joined = reporter.step(Step::Join, "joining the cluster", join::join(machine, &region, enrolled));
     let request = joined.await?;
     let ready = reporter.step(Step::Ready, "waiting until the cluster reports this machine ready", async {
-        let ready = kubernetes::ready(machine, &region, &request, reporter).await?;
+        let ready = join::ready(machine, &region, &request, reporter).await?;
         // Before anybody hears of it: whoever does may pull the plug.
         journey_ended();
         Ok(ready)

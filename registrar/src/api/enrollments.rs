@@ -28,7 +28,7 @@ pub(super) async fn enroll(
     let request = read(&body?)?;
     let inventory = api.current.borrow().inventory.clone();
     let now = OffsetDateTime::now_utc();
-    let new = NewEnrollment { request: &request, fingerprint, inventory: &inventory, now };
+    let new = NewEnrollment { request: &request, fingerprint, inventory: &inventory, brokers: &api.brokers, now };
     let (row, first_key) = match api.db.enroll(&new).await? {
         Recorded::Refused { id, refusal } => {
             audit_refusal(fingerprint, &request, &refusal);
@@ -45,14 +45,19 @@ pub(super) async fn enroll(
         Recorded::Admitted { row, new, first_key } => {
             tracing::info!(
                 target: "audit", decision = "admitted", machine = row.machine, store = row.store, mac = row.mac,
-                fingerprint, first_key, repeat = !new, csr = row.csr.is_some(), boot_id = row.boot_id,
+                fingerprint, first_key, repeat = !new, asks = row.asked.is_some(), boot_id = row.boot_id,
                 reason = if first_key { "vouched by its store; first key, pinned" } else { "vouched by its store; the pinned key" },
             );
             (row, first_key)
         }
     };
     api.joins.drive(&row, PATIENCE).await;
-    let row = if row.csr.is_some() { reread(&api, row.id, fingerprint).await? } else { row };
+    let row = if row.asked.is_some() { reread(&api, row.id, fingerprint).await? } else { row };
+    if request.join && row.asked.is_none() {
+        // Its template has no broker here. It goes on asking, and IT may add one.
+        let reason = api.joins.waiting_reason(&row);
+        return Ok(answer(row.id, EnrollmentState::Pending { claim_code: None, reason }));
+    }
     tracing::debug!(machine = row.machine, first_key, joined = row.join_material.is_some(), "answered");
     Ok(answer(row.id, state_of(&api, row, None)))
 }
@@ -68,7 +73,7 @@ pub(super) async fn show(
         return Ok(held(claim));
     }
     let mut row = reread(&api, id, fingerprint).await?;
-    if row.csr.is_some() && row.join_material.is_none() {
+    if row.asked.is_some() && row.join_material.is_none() {
         api.joins.drive(&row, PATIENCE_AGAIN).await;
         row = reread(&api, id, fingerprint).await?;
     }
@@ -122,7 +127,7 @@ fn read(body: &[u8]) -> Result<EnrollmentRequest, ApiError> {
 }
 
 fn state_of(api: &Api, row: EnrollmentRow, ready_reason: Option<String>) -> EnrollmentState {
-    if row.csr.is_some() && row.join_material.is_none() {
+    if row.asked.is_some() && row.join_material.is_none() {
         return EnrollmentState::Pending { claim_code: None, reason: api.joins.waiting_reason(&row) };
     }
     EnrollmentState::Admitted(Admission {

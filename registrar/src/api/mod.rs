@@ -6,6 +6,7 @@ mod store;
 
 pub use error::ApiError;
 
+use crate::broker::Brokers;
 use crate::db::Db;
 use crate::identity::Identity;
 use crate::inventory_watch::Current;
@@ -15,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,8 @@ pub struct Api {
     pub db: Db,
     /// The inventory, as it is now.
     pub current: watch::Receiver<Current>,
+    /// Who checks and brokers joins.
+    pub brokers: Arc<Brokers>,
     /// Joins under way.
     pub joins: Joins,
     /// Ends long polls when the server stops.

@@ -2,11 +2,12 @@
 //!
 //! Needs the rights in `deploy/rbac.yaml` and no others. API certificates.k8s.io/v1, Kubernetes 1.19 and later.
 
-use super::{BrokerError, JoinBroker, JoinRequest, Readiness};
-use crate::chain;
+use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness};
 use crate::config::KubernetesConfig;
+use crate::{chain, csr};
 use base64::Engine;
-use contracts::enrollment::JoinMaterial;
+use contracts::enrollment::{Csr, JoinMaterial};
+use contracts::join::KUBERNETES;
 use futures_util::future::BoxFuture;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{
@@ -91,8 +92,8 @@ impl KubernetesBroker {
     }
 
     /// The request object: made now, or left by an earlier try.
-    async fn submit(&self, request: &JoinRequest) -> Result<CertificateSigningRequest, BrokerError> {
-        let wanted = self.object(request);
+    async fn submit(&self, request: &JoinRequest, csr: &Csr) -> Result<CertificateSigningRequest, BrokerError> {
+        let wanted = self.object(request, csr);
         for _ in 0..3 {
             match self.requests().create(&PostParams::default(), &wanted).await {
                 Ok(object) => return Ok(object),
@@ -112,11 +113,11 @@ impl KubernetesBroker {
         Err(BrokerError::Unavailable(format!("{} can be neither made nor read", object_name(request))))
     }
 
-    fn object(&self, request: &JoinRequest) -> CertificateSigningRequest {
+    fn object(&self, request: &JoinRequest, csr: &Csr) -> CertificateSigningRequest {
         CertificateSigningRequest {
             metadata: ObjectMeta { name: Some(object_name(request)), ..ObjectMeta::default() },
             spec: CertificateSigningRequestSpec {
-                request: ByteString(request.csr.clone().into_bytes()),
+                request: ByteString(csr.pem.clone().into_bytes()),
                 signer_name: self.signer.clone(),
                 usages: Some(USAGES.map(str::to_owned).to_vec()),
                 ..CertificateSigningRequestSpec::default()
@@ -182,17 +183,26 @@ impl KubernetesBroker {
 }
 
 impl JoinBroker for KubernetesBroker {
+    fn check(&self, name: &str, csrs: &[Csr]) -> Result<Vec<Csr>, Objection> {
+        check(name, csrs)
+    }
+
     fn join<'a>(&'a self, request: &'a JoinRequest) -> BoxFuture<'a, Result<JoinMaterial, BrokerError>> {
         Box::pin(async move {
-            let object_name = object_name(request);
-            let object = self.submit(request).await?;
-            self.approve(object, &request.name).await?;
-            let certificate = self.certificate(&object_name).await?;
-            // Kubernetes would remove it in an hour; a failure here costs nobody anything.
-            if let Err(error) = self.delete(&object_name).await {
-                tracing::warn!(object = object_name, %error, "the certificate signing request was not deleted");
+            let mut material = JoinMaterial::default();
+            for csr in &request.csrs {
+                let object_name = object_name(request);
+                let object = self.submit(request, csr).await?;
+                self.approve(object, &request.name).await?;
+                material.certificates.insert(csr.purpose.clone(), self.certificate(&object_name).await?);
+                // Kubernetes would remove it in an hour; a failure here costs nobody anything.
+                if let Err(error) = self.delete(&object_name).await {
+                    tracing::warn!(object = object_name, %error, "the certificate signing request was not deleted");
+                }
             }
-            Ok(JoinMaterial::Kubernetes { certificate, ca: self.ca.clone(), endpoint: self.endpoint.clone() })
+            material.values.insert("ca".into(), self.ca.clone());
+            material.values.insert("endpoint".into(), self.endpoint.clone());
+            Ok(material)
         })
     }
 
@@ -202,6 +212,26 @@ impl JoinBroker for KubernetesBroker {
             let node = nodes.get_opt(name).await.map_err(|error| unavailable(&error))?;
             Ok(judge(name, node.as_ref(), boot_id))
         })
+    }
+}
+
+/// Exactly one certificate, for this node's kubelet.
+///
+/// # Errors
+/// [`Objection`].
+pub fn check(name: &str, csrs: &[Csr]) -> Result<Vec<Csr>, Objection> {
+    let [purpose] = KUBERNETES.certificates else { return Ok(Vec::new()) };
+    let object = |code, reason| Err(Objection { code, reason });
+    if let Some(other) = csrs.iter().find(|csr| csr.purpose != *purpose) {
+        let reason = format!("no certificates are issued here for the purpose `{}`", other.purpose);
+        return object("csr-purpose", reason);
+    }
+    let [csr] = csrs else {
+        return object("csr-invalid", format!("{} requests for the purpose {purpose} instead of one", csrs.len()));
+    };
+    match csr::check_kubelet_client(&csr.pem, name) {
+        Ok(pem) => Ok(vec![Csr { purpose: csr.purpose.clone(), pem }]),
+        Err(error) => object(error.code(), error.to_string()),
     }
 }
 
@@ -273,6 +303,16 @@ mod tests {
             }
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn one_certificate_for_one_purpose() {
+        let csr = |purpose: &str| Csr { purpose: purpose.into(), pem: "?".into() };
+        let code = |csrs: &[Csr]| check("w1", csrs).unwrap_err().code;
+        assert_eq!(code(&[csr("cluster-admin")]), "csr-purpose");
+        assert_eq!(code(&[]), "csr-invalid");
+        assert_eq!(code(&[csr("kubelet-client"), csr("kubelet-client")]), "csr-invalid");
+        assert_eq!(code(&[csr("kubelet-client")]), "csr-invalid", "not PEM");
     }
 
     #[test]

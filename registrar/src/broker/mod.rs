@@ -1,11 +1,13 @@
 //! Join brokers: how a machine becomes a member of one kind of cluster, and whether that cluster sees it.
+//! docs/join-drivers.md shows how to write one.
 
 mod kubernetes;
 
-pub use kubernetes::{KubernetesBroker, SetupError};
+pub use kubernetes::{KubernetesBroker, SetupError, check as check_kubernetes};
 
-use contracts::enrollment::JoinMaterial;
+use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
+use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
 /// One join to be brokered. Asked again with the same id, a broker goes on where it was.
@@ -15,8 +17,8 @@ pub struct JoinRequest {
     pub id: Uuid,
     /// The admitted name.
     pub name: String,
-    /// The checked CSR, PEM.
-    pub csr: String,
+    /// What [`JoinBroker::check`] made of the machine's CSRs.
+    pub csrs: Vec<Csr>,
 }
 
 /// Whether the cluster sees a boot of a machine ready.
@@ -28,12 +30,21 @@ pub enum Readiness {
     NotYet(String),
 }
 
+/// Why a machine does not get what it asks for: a stable code, and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection {
+    /// For example `csr-subject`.
+    pub code: &'static str,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
 /// Why a broker could not do its part now. Always worth another try: whatever is wrong can be put right at the
 /// cluster, and the machine goes on asking.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
     /// No answer, or not a useful one.
-    #[error("the cluster's API server does not answer as it should: {0}")]
+    #[error("the cluster does not answer as it should: {0}")]
     Unavailable(String),
     /// An answer: no.
     #[error("the cluster did not issue the certificate: {0}")]
@@ -42,9 +53,33 @@ pub enum BrokerError {
 
 /// One kind of cluster.
 pub trait JoinBroker: Send + Sync + std::fmt::Debug {
+    /// Whether a machine of this name may have what it asks for; gives the CSRs as they are kept: exactly what was
+    /// checked. Pure: it runs while the database is locked.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    fn check(&self, name: &str, csrs: &[Csr]) -> Result<Vec<Csr>, Objection>;
+
     /// Makes the join material for one machine. The caller bounds the time and may drop the future.
     fn join<'a>(&'a self, request: &'a JoinRequest) -> BoxFuture<'a, Result<JoinMaterial, BrokerError>>;
 
     /// Asks the cluster about one boot of one machine.
     fn readiness<'a>(&'a self, name: &'a str, boot_id: &'a str) -> BoxFuture<'a, Result<Readiness, BrokerError>>;
+}
+
+/// Which broker serves which template.
+#[derive(Debug, Clone, Default)]
+pub struct Brokers(HashMap<String, Arc<dyn JoinBroker>>);
+
+impl Brokers {
+    /// Gives these templates to a broker; a template has one.
+    pub fn serve(&mut self, templates: &[String], broker: &Arc<dyn JoinBroker>) {
+        self.0.extend(templates.iter().map(|template| (template.clone(), Arc::clone(broker))));
+    }
+
+    /// The broker of a template.
+    #[must_use]
+    pub fn of(&self, template: &str) -> Option<&Arc<dyn JoinBroker>> {
+        self.0.get(template)
+    }
 }

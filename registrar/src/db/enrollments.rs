@@ -3,9 +3,10 @@
 use super::claims::{self, Claim};
 use super::{Db, DbError, EventRow, events, millis};
 use crate::admission::{Admitted, Decision, Pins, Refusal, admit};
+use crate::broker::Brokers;
 use crate::inventory::Inventory;
 use crate::voucher;
-use contracts::enrollment::{EnrollmentRequest, JoinMaterial};
+use contracts::enrollment::{Csr, EnrollmentRequest, JoinMaterial};
 use contracts::event::StepStatus;
 use contracts::step::Step;
 use contracts::voucher::VoucherStatement;
@@ -28,8 +29,10 @@ pub struct EnrollmentRow {
     pub mac: String,
     /// The agent's attempt.
     pub attempt: Uuid,
-    /// The checked CSR, PEM.
-    pub csr: Option<String>,
+    /// The machine's template.
+    pub template: String,
+    /// What it asks its broker for, checked.
+    pub asked: Option<Vec<Csr>>,
     /// What the broker delivered for it.
     pub join_material: Option<JoinMaterial>,
     /// The broker's last trouble.
@@ -70,6 +73,8 @@ pub struct NewEnrollment<'a> {
     pub fingerprint: &'a str,
     /// The inventory now.
     pub inventory: &'a Inventory,
+    /// Who checks what it asks for.
+    pub brokers: &'a Brokers,
     /// The time now.
     pub now: OffsetDateTime,
 }
@@ -82,15 +87,16 @@ struct Raw {
     boot_id: String,
     mac: String,
     attempt: String,
-    csr: Option<String>,
+    template: String,
+    asked: Option<String>,
     join_material: Option<String>,
     join_error: Option<String>,
     ready_at: Option<i64>,
 }
 
 const SELECT: &str =
-    "SELECT e.id, e.machine, m.store, e.boot_id, e.mac, e.attempt, e.csr, e.join_material, e.join_error,
-                             e.ready_at
+    "SELECT e.id, e.machine, m.store, e.boot_id, e.mac, e.attempt, m.template, e.asked, e.join_material,
+                             e.join_error, e.ready_at
                       FROM enrollments e JOIN machines m ON m.name = e.machine
                       WHERE e.id = ?1 AND (?2 IS NULL OR e.fingerprint = ?2)";
 
@@ -102,7 +108,8 @@ impl Db {
     pub async fn enroll(&self, new: &NewEnrollment<'_>) -> Result<Recorded, DbError> {
         let claimed = voucher::claimed_stores(&new.request.vouchers);
         let keys = self.store_keys(&claimed).await?;
-        let decide = |pins: &Pins| admit(new.request, new.fingerprint, new.inventory, pins, &keys, new.now);
+        let decide =
+            |pins: &Pins| admit(new.request, new.fingerprint, new.inventory, pins, &keys, new.brokers, new.now);
         // Whoever has no good voucher must not take the write lock: everybody can make a key and connect.
         if let Decision::Refuse(refusal @ Refusal { vouched: None, .. }) = decide(&Pins::default()) {
             return Ok(Recorded::Refused { id: Uuid::new_v4(), refusal });
@@ -136,7 +143,7 @@ impl Db {
         fetch(&mut connection, id, Some(fingerprint)).await
     }
 
-    /// Keeps what the broker delivered, unless the machine has sent another CSR since.
+    /// Keeps what the broker delivered, unless the machine has asked for something else since.
     ///
     /// # Errors
     /// [`DbError`].
@@ -149,9 +156,9 @@ impl Db {
         let json = serde_json::to_string(material).map_err(|_| DbError::Damaged("enrollments"))?;
         let mut transaction = self.write().await?;
         let sql = "UPDATE enrollments SET join_material = ?, join_error = NULL
-                   WHERE id = ? AND csr IS ? AND join_material IS NULL";
-        let done =
-            sqlx::query(sql).bind(json).bind(row.id.to_string()).bind(&row.csr).execute(&mut *transaction).await?;
+                   WHERE id = ? AND asked IS ? AND join_material IS NULL";
+        let asked = asked_text(row.asked.as_deref())?;
+        let done = sqlx::query(sql).bind(json).bind(row.id.to_string()).bind(asked).execute(&mut *transaction).await?;
         if done.rows_affected() == 1 {
             let text = format!("join material for {} is ready", row.machine);
             let event = EventRow::own(&row.mac, row.attempt, Step::Join, StepStatus::Progress, None, text, now);
@@ -247,8 +254,8 @@ async fn pins(connection: &mut SqliteConnection, stores: &[String], fingerprint:
     Ok(pins)
 }
 
-/// The enrollment that a request repeats: the same nonce, or the same attempt of the same boot (the call with CSRs
-/// that follows the first one).
+/// The enrollment that a request repeats: the same nonce, or the same attempt of the same boot (the call for join
+/// material that follows the first one).
 async fn existing(connection: &mut SqliteConnection, new: &NewEnrollment<'_>) -> Result<Option<Uuid>, DbError> {
     let sql = "SELECT id FROM enrollments WHERE fingerprint = ?1 AND (nonce = ?2 OR (attempt = ?3 AND boot_id = ?4))
                ORDER BY nonce = ?2 DESC, created_at DESC LIMIT 1";
@@ -286,13 +293,13 @@ async fn record_admission(
         return Err(DbError::Damaged("machines"));
     }
     let id = existing.unwrap_or_else(Uuid::new_v4);
-    // Material belongs to the CSR that asked for it, readiness to the boot that reached it. A repeat without a CSR
+    // Material belongs to what was asked for, readiness to the boot that reached it. A repeat that asks for nothing
     // takes nothing away.
-    let sql = "INSERT INTO enrollments (id, machine, fingerprint, nonce, attempt, boot_id, mac, csr, created_at)
+    let sql = "INSERT INTO enrollments (id, machine, fingerprint, nonce, attempt, boot_id, mac, asked, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-               ON CONFLICT (id) DO UPDATE SET machine = ?2, boot_id = ?6, mac = ?7, csr = COALESCE(?8, csr),
-                   join_material = CASE WHEN ?8 IS NULL OR ?8 IS csr THEN join_material END,
-                   join_error = CASE WHEN ?8 IS NULL OR ?8 IS csr THEN join_error END,
+               ON CONFLICT (id) DO UPDATE SET machine = ?2, boot_id = ?6, mac = ?7, asked = COALESCE(?8, asked),
+                   join_material = CASE WHEN ?8 IS NULL OR ?8 IS asked THEN join_material END,
+                   join_error = CASE WHEN ?8 IS NULL OR ?8 IS asked THEN join_error END,
                    ready_at = CASE WHEN boot_id = ?6 THEN ready_at END";
     sqlx::query(sql)
         .bind(id.to_string())
@@ -302,7 +309,7 @@ async fn record_admission(
         .bind(new.request.attempt.to_string())
         .bind(&new.request.boot_id)
         .bind(&admitted.mac)
-        .bind(&admitted.kubelet_csr)
+        .bind(asked_text(admitted.asked.as_deref())?)
         .bind(millis(new.now))
         .execute(&mut *connection)
         .await?;
@@ -336,6 +343,10 @@ async fn record_refusal(
     Ok(())
 }
 
+fn asked_text(asked: Option<&[Csr]>) -> Result<Option<String>, DbError> {
+    asked.map(|csrs| serde_json::to_string(csrs).map_err(|_| DbError::Damaged("enrollments"))).transpose()
+}
+
 async fn fetch(
     connection: &mut SqliteConnection,
     id: Uuid,
@@ -359,7 +370,8 @@ impl TryFrom<Raw> for EnrollmentRow {
             boot_id: raw.boot_id,
             mac: raw.mac,
             attempt: raw.attempt.parse().map_err(|_| damaged())?,
-            csr: raw.csr,
+            template: raw.template,
+            asked: raw.asked.as_deref().map(serde_json::from_str).transpose().map_err(|_| damaged())?,
             join_material: material.transpose().map_err(|_| damaged())?,
             join_error: raw.join_error,
             ready: raw.ready_at.is_some(),

@@ -1,7 +1,7 @@
 //! From a CSR to a node that the cluster reports ready.
 
-use crate::world::{MAC, Machine, World, kubelet_csr, refused_code, request};
-use contracts::enrollment::{Admission, Enrollment, EnrollmentState, JoinMaterial};
+use crate::world::{INVENTORY, MAC, Machine, World, kubelet_csr, refused_code, request};
+use contracts::enrollment::{Admission, Enrollment, EnrollmentRequest, EnrollmentState};
 
 fn admission(enrollment: Enrollment) -> Admission {
     match enrollment.state {
@@ -11,8 +11,8 @@ fn admission(enrollment: Enrollment) -> Admission {
 }
 
 fn certificate(admission: &Admission) -> &str {
-    let Some(JoinMaterial::Kubernetes { certificate, .. }) = &admission.join else { panic!("{admission:?}") };
-    certificate
+    let Some(material) = &admission.join else { panic!("{admission:?}") };
+    &material.certificates["kubelet-client"]
 }
 
 #[tokio::test]
@@ -68,6 +68,18 @@ async fn a_cluster_that_is_down_is_waited_for() {
     assert!(reason.contains("connection refused"), "{reason}");
     *world.cluster.down.lock().unwrap() = false;
     assert_eq!(certificate(&admission(world.shown(&machine, pending.id).await)), "certificate 1");
+}
+
+#[tokio::test]
+async fn a_template_without_a_broker_waits_and_is_named() {
+    let world = World::with_inventory(&INVENTORY.replace("k8s-worker", "till")).await;
+    let (store, machine) = (world.store("store-1").await, Machine::new());
+    let asked = EnrollmentRequest { template: "till".into(), ..request(store.vouch(&machine, MAC)) };
+    assert_eq!(admission(world.enroll(&machine, &asked).await).name, "w1");
+    let asked = EnrollmentRequest { join: true, ..asked };
+    let answer = world.enroll(&machine, &asked).await;
+    let EnrollmentState::Pending { claim_code: None, reason } = answer.state else { panic!("{answer:?}") };
+    assert!(reason.contains("no cluster for the template till"), "{reason}");
 }
 
 #[tokio::test]

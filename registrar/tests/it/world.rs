@@ -6,7 +6,7 @@ use contracts::store::StoreCredential;
 use contracts::voucher::{Voucher, VoucherStatement};
 use futures_util::future::BoxFuture;
 use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData};
-use registrar::broker::{BrokerError, JoinBroker, JoinRequest, Readiness};
+use registrar::broker::{BrokerError, Brokers, JoinBroker, JoinRequest, Objection, Readiness};
 use registrar::config::Config;
 use registrar::server::Server;
 use registrar::state::State;
@@ -43,6 +43,11 @@ pub(crate) struct PlayedCluster {
 }
 
 impl JoinBroker for PlayedCluster {
+    /// As the real one: only the cluster behind it is played.
+    fn check(&self, name: &str, csrs: &[Csr]) -> Result<Vec<Csr>, Objection> {
+        registrar::broker::check_kubernetes(name, csrs)
+    }
+
     fn join<'a>(&'a self, request: &'a JoinRequest) -> BoxFuture<'a, Result<JoinMaterial, BrokerError>> {
         Box::pin(async move {
             if *self.down.lock().unwrap() {
@@ -50,7 +55,8 @@ impl JoinBroker for PlayedCluster {
             }
             self.joins.lock().unwrap().push(request.clone());
             let certificate = format!("certificate {}", self.joins.lock().unwrap().len());
-            Ok(JoinMaterial::Kubernetes { certificate, ca: "ca".into(), endpoint: "https://api".into() })
+            let certificates = [("kubelet-client".into(), certificate)].into();
+            Ok(JoinMaterial { certificates, values: [("ca".into(), "ca".into())].into() })
         })
     }
 
@@ -93,7 +99,10 @@ impl World {
             kubernetes: None,
         };
         let (cluster, stop) = (Arc::new(PlayedCluster::default()), CancellationToken::new());
-        let server = Server::start_with(&config, Some(cluster.clone()), stop.clone()).await.unwrap();
+        let mut brokers = Brokers::default();
+        let broker: Arc<dyn JoinBroker> = cluster.clone();
+        brokers.serve(&["k8s-worker".into()], &broker);
+        let server = Server::start_with(&config, brokers, stop.clone()).await.unwrap();
         let address = server.address().unwrap();
         tokio::spawn(server.run());
         Self { folder, state, cluster, address, stop }
@@ -229,6 +238,7 @@ pub(crate) fn request(voucher: Voucher) -> EnrollmentRequest {
             nics: vec![],
         },
         vouchers: vec![voucher],
+        join: false,
         csrs: vec![],
     }
 }

@@ -1,4 +1,5 @@
-//! `${name}` in file contents, kernel settings and repository fields.
+//! `${name}` in texts of a template: parameters are filled in when the image is built, what the region gives when the machine
+//! joins.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +7,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubstituteError {
     /// Not declared by any profile of the template.
-    #[error("no profile declares the parameter '{0}'")]
+    #[error("nothing declares the parameter '{0}'")]
     Unknown(String),
-    /// Declared without a default, and no settings name it.
+    /// Declared without a default, and nothing names a value.
     #[error("the parameter '{0}' has no value")]
     Missing(String),
     /// `${` without `}`.
@@ -25,23 +26,49 @@ pub type Values = BTreeMap<String, Option<String>>;
 /// # Errors
 /// See [`SubstituteError`].
 pub fn substitute(text: &str, values: &Values) -> Result<String, SubstituteError> {
+    walk(text, LITERAL, |name| match values.get(name) {
+        Some(Some(value)) => Ok(value.clone()),
+        Some(None) => Err(SubstituteError::Missing(name.to_owned())),
+        None => Err(SubstituteError::Unknown(name.to_owned())),
+    })
+}
+
+/// The same for a text that is filled in twice: references for which `later` is true stay as they are, and whatever else
+/// looks like one afterwards is escaped.
+///
+/// # Errors
+/// See [`SubstituteError`].
+pub fn substitute_now(text: &str, values: &Values, later: impl Fn(&str) -> bool) -> Result<String, SubstituteError> {
+    walk(text, ESCAPED, |name| match values.get(name) {
+        _ if later(name) => Ok(format!("${{{name}}}")),
+        Some(Some(value)) => Ok(value.replace(LITERAL, ESCAPED)),
+        Some(None) => Err(SubstituteError::Missing(name.to_owned())),
+        None => Err(SubstituteError::Unknown(name.to_owned())),
+    })
+}
+
+const LITERAL: &str = "${";
+const ESCAPED: &str = "$${";
+
+/// Copies a text; `value` stands in for each reference, `literal` for each escaped one.
+fn walk(
+    text: &str,
+    literal: &str,
+    value: impl Fn(&str) -> Result<String, SubstituteError>,
+) -> Result<String, SubstituteError> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("${") {
+    while let Some(at) = rest.find(LITERAL) {
         let (before, after) = (&rest[..at], &rest[at + 2..]);
-        if let Some(literal) = before.strip_suffix('$') {
+        if let Some(kept) = before.strip_suffix('$') {
+            out.push_str(kept);
             out.push_str(literal);
-            out.push_str("${");
             rest = after;
             continue;
         }
         out.push_str(before);
         let (name, tail) = after.split_once('}').ok_or(SubstituteError::Open)?;
-        match values.get(name) {
-            Some(Some(value)) => out.push_str(value),
-            Some(None) => return Err(SubstituteError::Missing(name.to_owned())),
-            None => return Err(SubstituteError::Unknown(name.to_owned())),
-        }
+        out.push_str(&value(name)?);
         rest = tail;
     }
     out.push_str(rest);
@@ -68,6 +95,16 @@ mod tests {
         assert_eq!(substitute("${none}", &values()), Err(SubstituteError::Missing("none".into())));
         assert_eq!(substitute("${other}", &values()), Err(SubstituteError::Unknown("other".into())));
         assert_eq!(substitute("${a.b", &values()), Err(SubstituteError::Open));
+    }
+
+    #[test]
+    fn what_comes_later_stays_and_nothing_else_becomes_a_reference() {
+        let later = |name: &str| name.starts_with("region.");
+        let now = substitute_now("${a.b} ${region.ca} $${HOME}", &values(), later).unwrap();
+        assert_eq!(now, "$${a.b} ${region.ca} $${HOME}");
+        let then = Values::from([("region.ca".into(), Some("PEM".into()))]);
+        assert_eq!(substitute(&now, &then).unwrap(), "${a.b} PEM ${HOME}");
+        assert_eq!(substitute_now("${x}", &values(), later), Err(SubstituteError::Unknown("x".into())));
     }
 
     proptest! {
