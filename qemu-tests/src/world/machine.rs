@@ -106,10 +106,11 @@ impl Hardware {
         more("-device", "virtio-rng-pci".into());
         more("-netdev", format!("tap,id=lan,ifname={},script=no,downscript=no", self.tap));
         let rom = self.network_boot.card_rom();
-        let first = if self.network_first { ",bootindex=1" } else { "" };
-        more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}{first}", self.mac));
+        // OVMF forgets the boot entries of devices that have no place where others have one, so the disk gets one too.
+        let (network, disk) = if self.network_first { (",bootindex=1", ",bootindex=2") } else { ("", "") };
+        more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}{network}", self.mac));
         more("-drive", format!("if=none,id=disk,file={},format=raw,cache=unsafe,discard=unmap", self.disk.display()));
-        more("-device", format!("virtio-blk-pci,drive=disk,serial=DISK-{}", self.name));
+        more("-device", format!("virtio-blk-pci,drive=disk,serial=DISK-{}{disk}", self.name));
         for (index, disk) in self.more_disks.iter().enumerate() {
             let serial = disk.file_stem().unwrap_or_default().to_string_lossy();
             more(
