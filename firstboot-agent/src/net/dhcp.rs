@@ -42,7 +42,7 @@ pub struct Heard {
 
 impl Heard {
     /// Takes what one answer says. Answers that make no sense are passed over: anybody may broadcast.
-    fn take(&mut self, bytes: &[u8], xid: u32, mac: [u8; 6]) {
+    pub fn take(&mut self, bytes: &[u8], xid: u32, mac: [u8; 6]) {
         let Some(message) = reply(bytes, xid, mac) else { return };
         if message.kind() != Some(MessageType::Offer) {
             return;
