@@ -21,6 +21,8 @@ use contracts::{event::StepStatus, step::Step};
 /// What the agent says in the installer, and what it says when it starts the installed system instead.
 const INSTALLER: &str = "[network] ...";
 const INSTALLED: &str = "starting the installed system";
+/// What it says in the installer when there is nothing to install.
+const GOES_TO_DISK: &str = "the firmware starts from the disk next";
 
 /// Runs the case.
 ///
@@ -88,7 +90,7 @@ async fn whole_install(plan: &Plan, world: &mut World, hardware: &Hardware, boot
     world.store.lose_state(&world.root).await?;
     let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, boot)?;
     until::serial(&mut machine, INSTALLER).await?;
-    until::step(world, &mut machine, at::MACHINE_MAC, Step::Restart, StepStatus::Started, report).await?;
+    until::serial(&mut machine, GOES_TO_DISK).await?;
     until::serial(&mut machine, INSTALLED).await?;
     until::step(world, &mut machine, at::MACHINE_MAC, Step::Ready, StepStatus::Done, report).await?;
     ensure!(machine.serial.first("[partition]").is_none(), "the disk was divided again");
