@@ -1,16 +1,11 @@
 //! A template for which the store's word is not enough: the machine waits, with a code on console and page that somebody
 //! reads out, until the region is told that code.
 
-use super::until;
+use super::{blank_machine, until};
 use crate::{
     journey::Plan,
     report::Report,
-    world::{
-        World, addresses as at,
-        firmware::NetworkBoot,
-        machine::{Hardware, Machine},
-        plain::SmallGuest,
-    },
+    world::{World, addresses as at, firmware::NetworkBoot, machine::Machine},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use contracts::{claim, event::StepStatus, step::Step};
@@ -23,9 +18,7 @@ const WRONG: &str = "0000-0000-0000";
 /// # Errors
 /// When the machine gets in without its code, or not with it.
 pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
-    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
-    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
-    let hardware = Hardware::blank(&world.root, plan, NetworkBoot::Http, accelerator)?;
+    let hardware = blank_machine(plan, world, NetworkBoot::Http, report).await?;
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
 
     let waiting = until::step(world, &mut machine, at::MACHINE_MAC, Step::Enroll, StepStatus::Waiting, report).await?;

@@ -1,7 +1,7 @@
 //! Disks that hold somebody's data: each is named and refused, none is touched, neither when nothing else is there
 //! nor when a blank disk is installed beside them.
 
-use super::until;
+use super::{blank_machine, until};
 use crate::{
     journey::{DISK_GIB, Plan},
     report::Report,
@@ -9,8 +9,7 @@ use crate::{
         World, addresses as at,
         firmware::NetworkBoot,
         foreign::{self, ForeignDisk},
-        machine::{Hardware, Machine},
-        plain::SmallGuest,
+        machine::Machine,
     },
 };
 use anyhow::{Result, ensure};
@@ -24,14 +23,12 @@ const FOREIGN_GIB: u64 = DISK_GIB + 8;
 /// # Errors
 /// When a disk was touched, or a refusal does not say why.
 pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
-    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
-    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
     let disks = foreign::make_all(&world.root, &plan.run.join("disks"), FOREIGN_GIB)?;
     let before = checksums(&disks)?;
     let names: Vec<&str> = disks.iter().map(|d| d.name).collect();
     report.line(format!("foreign disks: {}", names.join(", ")));
 
-    let mut hardware = Hardware::blank(&world.root, plan, NetworkBoot::Http, accelerator)?;
+    let mut hardware = blank_machine(plan, world, NetworkBoot::Http, report).await?;
     let blank = std::mem::replace(&mut hardware.disk, disks[0].image.clone());
     hardware.more_disks = disks[1..].iter().map(|d| d.image.clone()).collect();
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;

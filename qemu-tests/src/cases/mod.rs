@@ -13,7 +13,7 @@ use crate::{
     journey::{Plan, inside, table},
     process,
     report::Report,
-    world::{self, World, firmware::NetworkBoot},
+    world::{self, World, firmware::NetworkBoot, machine::Hardware, plain::SmallGuest},
 };
 use anyhow::{Context as _, Result, bail};
 use std::process::Command;
@@ -145,6 +145,13 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
             journey(plan, NetworkBoot::SecurePxe, &mut world, report, result).await
         }
     }
+}
+
+/// The machine of most cases, see [`Hardware::blank`].
+async fn blank_machine(plan: &Plan, world: &World, boot: NetworkBoot, report: &Report) -> Result<Hardware> {
+    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
+    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
+    Hardware::blank(&world.root, plan, boot, accelerator)
 }
 
 /// A copy of the repository that may be changed.

@@ -1,18 +1,11 @@
 //! Firmware that enforces Secure Boot with the retailer's own keys. Even who can publish boot images cannot make it start
 //! one that the Secure Boot key did not sign; the store's page says what staff and support see then.
 
-use super::until;
+use super::{blank_machine, until};
 use crate::{
     journey::Plan,
     report::Report,
-    world::{
-        World, addresses as at,
-        firmware::NetworkBoot,
-        foreign,
-        machine::{Hardware, Machine},
-        plain::SmallGuest,
-        republish, secure_boot,
-    },
+    world::{World, addresses as at, firmware::NetworkBoot, foreign, machine::Machine, republish, secure_boot},
 };
 use anyhow::{Context as _, Result, ensure};
 use std::{
@@ -28,9 +21,7 @@ const REFUSED: &str = "Access Denied";
 /// # Errors
 /// When the firmware starts one, or people are not told.
 pub async fn refusals(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
-    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
-    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
-    let hardware = Hardware::blank(&world.root, plan, NetworkBoot::SecurePxe, accelerator)?;
+    let hardware = blank_machine(plan, world, NetworkBoot::SecurePxe, report).await?;
     let blank = foreign::checksum(&hardware.disk)?;
     let signed = fs::read(&plan.image.uki).context("reading the boot image")?;
 

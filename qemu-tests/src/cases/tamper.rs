@@ -1,7 +1,7 @@
 //! What netboot serves is changed after netboot has loaded it: the install stops, says what it does not believe,
 //! and nothing on the disk can start. What is on the disk is changed after the install: the machine stops and says so.
 
-use super::until;
+use super::{blank_machine, until};
 use crate::{
     journey::Plan,
     report::Report,
@@ -10,7 +10,6 @@ use crate::{
         disk_look::DiskLook,
         firmware::NetworkBoot,
         machine::{Hardware, Machine},
-        plain::SmallGuest,
     },
 };
 use anyhow::{Context as _, Result, ensure};
@@ -26,9 +25,7 @@ use std::{
 /// # Errors
 /// When something was believed that must not be.
 pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
-    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
-    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
-    let hardware = Hardware::blank(&world.root, plan, NetworkBoot::Http, accelerator)?;
+    let hardware = blank_machine(plan, world, NetworkBoot::Http, report).await?;
     let archive = &plan.image.manifest.archive;
     // A chunk near the beginning: the install does not get far.
     let place = archive.header_bytes + archive.bytes / 50;

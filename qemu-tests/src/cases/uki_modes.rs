@@ -1,7 +1,7 @@
 //! One boot image, the same bytes everywhere: whether it installs, goes to the disk, refuses or starts the installed system
 //! follows from where it was started and what the disk holds.
 
-use super::until;
+use super::{blank_machine, until};
 use crate::{
     journey::Plan,
     report::Report,
@@ -11,7 +11,6 @@ use crate::{
         firmware::{self, NetworkBoot},
         foreign,
         machine::{Hardware, Machine},
-        plain::SmallGuest,
         slots,
     },
 };
@@ -29,9 +28,7 @@ const GOES_TO_DISK: &str = "the firmware starts from the disk next";
 /// # Errors
 /// When a mode is not what it should be.
 pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> {
-    let small = SmallGuest::make(&world.root, &plan.image.uki, &plan.run.join("plain"))?;
-    let accelerator = small.choose_accelerator(&world.root, &plan.cache, report).await?;
-    let mut hardware = Hardware::blank(&world.root, plan, NetworkBoot::Http, accelerator)?;
+    let mut hardware = blank_machine(plan, world, NetworkBoot::Http, report).await?;
 
     empty_disk(plan, world, &hardware, report).await?;
     half_install(plan, world, &hardware, report).await?;

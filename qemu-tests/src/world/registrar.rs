@@ -97,9 +97,7 @@ impl Registrar {
         let mut command = root.command(&self.program);
         process::output(command.args(["machine", "list", "--state"]).arg(&self.state))
     }
-}
 
-impl Registrar {
     /// What `registrar machine approve` prints.
     ///
     /// # Errors
