@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// The signer whose certificates a kubelet uses towards the API server.
 pub const KUBELET_CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
+/// Long enough to compare one season's faults with the next.
+const KEEP_EVENTS_DAYS: u32 = 90;
+
 /// A validated configuration. Paths are absolute or relative to the working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -18,6 +21,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The inventory file.
     pub inventory: PathBuf,
+    /// How long events and the enrollments of former boots are kept.
+    pub keep_events: time::Duration,
     /// The Kubernetes cluster that machines join.
     pub kubernetes: Option<KubernetesConfig>,
 }
@@ -43,6 +48,7 @@ struct Document {
     listen: Spanned<String>,
     state: PathBuf,
     inventory: PathBuf,
+    keep_events_days: Option<Spanned<u32>>,
     kubernetes: Option<KubernetesShape>,
 }
 
@@ -75,7 +81,17 @@ fn validate(document: Document, base: &Path) -> Result<Config, Complaint> {
         .parse()
         .map_err(|_| Complaint::about(&document.listen, "listen needs ADDRESS:PORT, for example 0.0.0.0:7443"))?;
     let kubernetes = document.kubernetes.map(|shape| validate_kubernetes(shape, base)).transpose()?;
-    Ok(Config { listen, state: base.join(document.state), inventory: base.join(document.inventory), kubernetes })
+    let days = document.keep_events_days.as_ref().map_or(KEEP_EVENTS_DAYS, |days| days.value);
+    if let Some(zero) = document.keep_events_days.as_ref().filter(|days| days.value == 0) {
+        return Err(Complaint::about(zero, "keepEventsDays needs at least 1: without events nobody sees what failed"));
+    }
+    Ok(Config {
+        listen,
+        state: base.join(document.state),
+        inventory: base.join(document.inventory),
+        keep_events: time::Duration::days(days.into()),
+        kubernetes,
+    })
 }
 
 fn validate_kubernetes(shape: KubernetesShape, base: &Path) -> Result<KubernetesConfig, Complaint> {
@@ -114,6 +130,8 @@ kubernetes:
         let config = parse(GOOD).unwrap();
         assert_eq!(config.state, Path::new("etc/state"));
         assert_eq!(config.inventory, Path::new("/etc/inventory.yaml"));
+        assert_eq!(config.keep_events, time::Duration::days(90));
+        assert_eq!(parse(&format!("{GOOD}keepEventsDays: 7\n")).unwrap().keep_events, time::Duration::days(7));
         let kubernetes = config.kubernetes.unwrap();
         assert_eq!(kubernetes.signer, KUBELET_CLIENT_SIGNER);
         assert!(kubernetes.templates.contains(&"k8s-worker".to_owned()));
@@ -127,6 +145,8 @@ kubernetes:
         assert!(listen.starts_with("etc/registrar.yaml:3:9: "), "{listen}");
         let unknown = parse(&GOOD.replace("  endpoint", "  endpont")).unwrap_err().to_string();
         assert!(unknown.starts_with("etc/registrar.yaml:8:"), "{unknown}");
+        let none = parse(&format!("{GOOD}keepEventsDays: 0\n")).unwrap_err().to_string();
+        assert!(none.starts_with("etc/registrar.yaml:9:17: "), "{none}");
         let plain = parse(&GOOD.replace("https:", "http:")).unwrap_err().to_string();
         assert!(plain.starts_with("etc/registrar.yaml:8:13: "), "{plain}");
     }

@@ -26,6 +26,7 @@ pub mod joins;
 pub mod server;
 pub mod state;
 pub mod tls;
+pub mod upkeep;
 pub mod voucher;
 pub mod yaml;
 

@@ -7,6 +7,7 @@ use crate::inventory_watch::{self, LoadError};
 use crate::joins::Joins;
 use crate::state::{State, StateError};
 use crate::tls::{Tls, TlsError};
+use crate::upkeep;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -91,6 +92,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        upkeep::start(state.db.clone(), config.keep_events, stop.clone());
         let brokers = Arc::new(brokers);
         let joins = Joins::new(state.db.clone(), Arc::clone(&brokers));
         let api = Api { db: state.db, current, brokers, joins, stop };

@@ -5,11 +5,13 @@ mod enrollments;
 mod events;
 mod machines;
 mod stores;
+mod upkeep;
 
 pub use claims::{Approval, Claim, ClaimView};
 pub use enrollments::{EnrollmentRow, NewEnrollment, Recorded};
 pub use events::{EventRow, MAX_EVENT_BYTES, from_json};
 pub use machines::MachineView;
+pub use upkeep::{MOST_EVENTS_PER_STORE, Removed};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};

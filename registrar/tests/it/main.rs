@@ -10,4 +10,5 @@ mod joins;
 mod program;
 mod stores;
 mod tls;
+mod upkeep;
 mod world;

@@ -96,6 +96,7 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             state: path,
             inventory: folder.path().join("inventory.yaml"),
+            keep_events: time::Duration::days(90),
             kubernetes: None,
         };
         let (cluster, stop) = (Arc::new(PlayedCluster::default()), CancellationToken::new());
