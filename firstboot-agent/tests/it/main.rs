@@ -7,4 +7,5 @@ mod old_states;
 mod shop;
 mod streams;
 mod targets;
+#[path = "../../../contracts/tests/tuf/mod.rs"]
 mod tuf;

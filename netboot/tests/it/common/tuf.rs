@@ -1,63 +1,28 @@
-//! Signs small TUF repositories, written from the specification and not with the library that reads them.
+//! The image repository of the tests: images of one template, signed with one key for all roles.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use std::{fs, path::PathBuf};
+#[path = "../../../../contracts/tests/tuf/mod.rs"]
+mod signer;
 
-const EXPIRES: &str = "2099-01-01T00:00:00Z";
+use serde_json::json;
+use signer::Signer;
+use std::path::PathBuf;
 
-/// A repository with one key for all roles.
+/// A repository.
 pub(crate) struct Repository {
     pub(crate) folder: PathBuf,
-    key: Ed25519KeyPair,
-}
-
-/// Canonical JSON: sorted keys, no white space. Our documents have plain ASCII and integers only.
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Object(map) => {
-            let mut pairs: Vec<_> = map.iter().collect();
-            pairs.sort_by_key(|(name, _)| *name);
-            let pairs: Vec<_> = pairs.iter().map(|(k, v)| format!("\"{k}\":{}", canonical(v))).collect();
-            format!("{{{}}}", pairs.join(","))
-        }
-        Value::Array(all) => format!("[{}]", all.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        other => other.to_string(),
-    }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
+    signer: Signer,
 }
 
 impl Repository {
     pub(crate) fn new(folder: PathBuf) -> Self {
         for part in ["metadata", "targets", "archives"] {
-            fs::create_dir_all(folder.join(part)).unwrap();
+            std::fs::create_dir_all(folder.join(part)).unwrap();
         }
-        Self { folder, key: Ed25519KeyPair::generate().unwrap() }
-    }
-
-    fn public(&self) -> Value {
-        let public = hex::encode(self.key.public_key().as_ref());
-        json!({ "keytype": "ed25519", "scheme": "ed25519", "keyval": { "public": public } })
-    }
-
-    fn signed(&self, document: &Value) -> Vec<u8> {
-        let signature = hex::encode(self.key.sign(canonical(document).as_bytes()).as_ref());
-        let id = sha256(canonical(&self.public()).as_bytes());
-        json!({ "signed": document, "signatures": [{ "keyid": id, "sig": signature }] }).to_string().into_bytes()
+        Self { folder, signer: Signer::new() }
     }
 
     pub(crate) fn root_json(&self) -> Vec<u8> {
-        let id = sha256(canonical(&self.public()).as_bytes());
-        let role = json!({ "keyids": [id], "threshold": 1 });
-        self.signed(&json!({
-            "_type": "root", "spec_version": "1.0.0", "version": 1, "expires": EXPIRES, "consistent_snapshot": true,
-            "keys": { id: self.public() },
-            "roles": { "root": role, "targets": role, "snapshot": role, "timestamp": role },
-        }))
+        self.signer.root()
     }
 
     /// Publishes one image of the template `k8s-worker`, on the channel `stable`.
@@ -85,35 +50,7 @@ impl Repository {
             ("channels/k8s-worker/stable.json".to_owned(), channel.to_string().into_bytes()),
         ];
         files.extend(network_loader.map(|bytes| ("boot/bios/loader".to_owned(), bytes.to_vec())));
-        let mut targets = serde_json::Map::new();
-        for (path, bytes) in files {
-            let place = self.folder.join("targets").join(format!("{}.{path}", sha256(&bytes)));
-            fs::create_dir_all(place.parent().unwrap()).unwrap();
-            fs::write(place, &bytes).unwrap();
-            let digest = json!({ "sha256": sha256(&bytes) });
-            targets.insert(path, json!({ "length": bytes.len(), "hashes": digest }));
-        }
-        let head =
-            |kind: &str| json!({ "_type": kind, "spec_version": "1.0.0", "version": version, "expires": EXPIRES });
-        let document = |kind: &str, name: &str, value: Value| {
-            let mut document = head(kind);
-            document[name] = value;
-            self.signed(&document)
-        };
-        let refer = |bytes: &[u8]| {
-            let digest = json!({ "sha256": sha256(bytes) });
-            json!({ "length": bytes.len(), "hashes": digest, "version": version })
-        };
-        let targets = document("targets", "targets", Value::Object(targets));
-        let snapshot = document("snapshot", "meta", json!({ "targets.json": refer(&targets) }));
-        let timestamp = document("timestamp", "meta", json!({ "snapshot.json": refer(&snapshot) }));
-        let write = |name: String, bytes: &[u8]| fs::write(self.folder.join("metadata").join(name), bytes).unwrap();
-        write("1.root.json".into(), &self.root_json());
-        write("root.json".into(), &self.root_json());
-        write(format!("{version}.targets.json"), &targets);
-        write(format!("{version}.snapshot.json"), &snapshot);
-        write("timestamp.json.new".into(), &timestamp);
-        let metadata = self.folder.join("metadata");
-        fs::rename(metadata.join("timestamp.json.new"), metadata.join("timestamp.json")).unwrap();
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        self.signer.publish(&self.folder, version, &files);
     }
 }

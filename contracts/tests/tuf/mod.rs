@@ -81,11 +81,14 @@ impl Signer {
         let timestamp = document("timestamp", "meta", json!({ "snapshot.json": refer(&snapshot) }));
         for (name, bytes) in [
             ("1.root.json".to_owned(), &self.root()),
+            ("root.json".to_owned(), &self.root()),
             (format!("{version}.targets.json"), &targets),
             (format!("{version}.snapshot.json"), &snapshot),
-            ("timestamp.json".to_owned(), &timestamp),
+            ("timestamp.json.new".to_owned(), &timestamp),
         ] {
             fs::write(metadata.join(name), bytes).unwrap();
         }
+        // It leads to everything else, and a reader may look at any moment.
+        fs::rename(metadata.join("timestamp.json.new"), metadata.join("timestamp.json")).unwrap();
     }
 }
