@@ -3,14 +3,16 @@
 use crate::{checkout, output};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use qemu_tests::{journey::table::mebibytes, process, sandbox};
+use qemu_tests::{
+    journey::table::mebibytes,
+    materials::programs::{TARGET, static_build},
+    process,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Arguments of `dist`.
 #[derive(Debug, Args)]
@@ -59,16 +61,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn build(part: Part) -> Result<PathBuf> {
     output::progress()
         .line(format!("{}: cargo build --profile dist (minutes: the whole program is optimized)", part.name()));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = sandbox::tied(&cargo)
-        .current_dir(checkout())
-        .args(["build", "--profile", "dist", "--locked", "--target", TARGET, "--package", part.name()])
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .context("starting cargo")?;
+    let status =
+        static_build(checkout(), "dist").args(["--package", part.name()]).status().context("starting cargo")?;
     ensure!(status.success(), "cargo build ended with {status}");
     Ok(target_folder()?.join(TARGET).join("dist").join(part.name()))
 }

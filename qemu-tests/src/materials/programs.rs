@@ -4,10 +4,11 @@ use crate::{cache::Cache, report::Report, sandbox};
 use anyhow::{Context as _, Result, ensure};
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What everything of ours is built for: the host's own target, so that rustup need not install another one.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Where our programs are.
 #[derive(Debug, Clone)]
@@ -29,19 +30,9 @@ pub struct Programs {
 pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs> {
     report.line("programs: cargo build --release (a few minutes the first time)");
     let target_folder = cache.folder("programs")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = sandbox::tied(&cargo)
-        .current_dir(checkout)
-        .args(["build", "--release", "--locked", "--target", TARGET])
+    let status = static_build(checkout, "release")
         .args(["image-builder", "netboot", "firstboot-agent", "registrar"].map(|p| format!("--package={p}")))
-        // A static gnu binary: the host's own target, so that rustup need not install another one.
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .env("CARGO_TARGET_DIR", &target_folder)
-        // Set for us by `cargo run`; it would undo the setting above for build scripts that look at it.
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .stdin(Stdio::null())
-        // Cargo's own progress goes to stderr, where it belongs.
-        .stdout(Stdio::null())
         .status()
         .context("starting cargo")?;
     ensure!(status.success(), "cargo build ended with {status}");
@@ -52,4 +43,22 @@ pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs>
         agent: folder.join("firstboot-agent"),
         registrar: folder.join("registrar"),
     })
+}
+
+/// `cargo build` with a profile, for programs that need nothing of the machine that they run on. The packages are for the
+/// caller to name.
+#[must_use]
+pub fn static_build(checkout: &Path, profile: &str) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = sandbox::tied(&cargo);
+    command
+        .current_dir(checkout)
+        .args(["build", "--profile", profile, "--locked", "--target", TARGET])
+        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        // Set for us by `cargo run`; it would undo the setting above for build scripts that look at it.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null())
+        // Cargo's own progress goes to stderr, where it belongs.
+        .stdout(Stdio::null());
+    command
 }
