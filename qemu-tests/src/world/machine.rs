@@ -20,6 +20,9 @@ use std::{
 use time::OffsetDateTime;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader};
 
+/// Linux' words (kernel/rcu/tree_stall.h) when timer interrupts do not come.
+const LOST_TIMER: &str = "rcu_preempt kthread timer wakeup didn't happen";
+
 /// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
@@ -179,11 +182,15 @@ impl Machine {
         Ok(Self { child, control, started, started_at, serial })
     }
 
-    /// Fails when QEMU has ended by itself.
+    /// Fails when QEMU has ended by itself, or has lost the guest's timer: on a busy host its translator sometimes does, and
+    /// that guest waits for ever for what never comes.
     ///
     /// # Errors
-    /// When it is not running any more.
+    /// When it is not running any more, or not in earnest.
     pub fn check(&mut self) -> Result<()> {
+        if self.serial.first(LOST_TIMER).is_some() {
+            bail!("QEMU lost the guest's timer; the host is too busy for emulation, run it again when it is not");
+        }
         if let Some(status) = self.child.try_wait().context("asking for QEMU's status")? {
             let errors = super::service::tail(&self.serial.log.with_extension("qemu.log"), 10);
             bail!("QEMU ended with {status}\n{errors}");
