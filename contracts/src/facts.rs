@@ -82,7 +82,11 @@ pub enum DiskContent {
     /// No signature that libblkid knows.
     Blank,
     /// An install of ours that did not finish: safe to start over.
-    HalfInstall,
+    HalfInstall {
+        /// Whose state is on it, from a finished install before; `None` when there is none that can be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<Owner>,
+    },
     /// A finished install of ours.
     Installed {
         /// The verity root hashes of the finished slots, in hex.

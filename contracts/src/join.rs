@@ -17,8 +17,12 @@ pub struct Driver {
 pub const KUBERNETES: Driver =
     Driver { name: "kubernetes", certificates: &["kubelet-client"], values: &["ca", "endpoint"] };
 
+/// A Ceph storage node: the cluster's id, its monitors' addresses as `mon_host` takes them, and a key with which this one
+/// machine registers OSDs.
+pub const CEPH: Driver = Driver { name: "ceph", certificates: &[], values: &["fsid", "monitors", "key"] };
+
 /// All drivers.
-pub const DRIVERS: [Driver; 1] = [KUBERNETES];
+pub const DRIVERS: [Driver; 2] = [KUBERNETES, CEPH];
 
 /// Finds a driver.
 #[must_use]

@@ -17,8 +17,33 @@ pub struct MachineConfig {
     pub image_version: String,
     /// Absolute paths of folders that are bound from the state partition.
     pub persist: Vec<String>,
+    /// Disks for the data of this machine's role, besides the system disk; `None` when it has no use for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_disks: Option<DataDisks>,
     /// How this machine joins its cluster.
     pub join: JoinConfig,
+}
+
+/// Which disks are for the role's data: every fixed disk that is blank, or was chosen before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataDisks {
+    /// Smaller disks are left alone; bytes.
+    pub smallest_bytes: u64,
+}
+
+/// Where an installed machine says which disks are for data, before it starts the units of its join:
+/// a JSON list of [`DataDisk`], in a folder that is empty at every start.
+pub const DATA_DISKS_PATH: &str = "/run/shelfboot/data-disks.json";
+
+/// One disk for data, for the unit that prepares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataDisk {
+    /// Device node, good for this start of the machine.
+    pub device: String,
+    /// What the disk is known by at every start; letters, digits, dashes, dots and underscores.
+    pub id: String,
+    /// Nothing is on it. Otherwise it holds what was put on it after an earlier choice, or a part of that.
+    pub blank: bool,
 }
 
 /// How a machine becomes a member: what it asks of the region, what it writes, what it starts, and how it tells that this
@@ -72,4 +97,6 @@ pub struct JoinFile {
 pub enum ReadyCheck {
     /// A URL on the loopback address answers with a success.
     Http(String),
+    /// A program, with its arguments, ends with exit status 0. Its last line on standard error says why not.
+    Command(Vec<String>),
 }

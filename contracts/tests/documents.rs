@@ -68,7 +68,7 @@ fn facts() -> MachineFacts {
         disks: vec![
             disk("vda", DiskContent::Blank),
             disk("vdb", DiskContent::Foreign { what: "a ntfs file system".into() }),
-            disk("vdc", DiskContent::HalfInstall),
+            disk("vdc", DiskContent::HalfInstall { owner: None }),
             disk(
                 "vdd",
                 DiskContent::Installed {
@@ -165,6 +165,7 @@ fn image_documents() {
             template: "k8s-worker".into(),
             image_version: "2026.11.1".into(),
             persist: vec!["/var".into()],
+            data_disks: None,
             join: JoinConfig {
                 driver: "kubernetes".into(),
                 certificates: vec![CertificateConfig {

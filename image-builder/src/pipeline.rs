@@ -380,6 +380,7 @@ fn machine_config(template: &MachineTemplate, image_version: &str) -> MachineCon
         version: contracts::VERSION,
         template: template.name.clone(),
         image_version: image_version.to_owned(),
+        data_disks: template.data_disks.clone(),
         persist: template.persist.iter().cloned().collect(),
         join: template.join.clone(),
     }

@@ -2,8 +2,9 @@
 
 use crate::{
     error::Problem,
+    parameters,
     shapes::{
-        CertificateSpec, ConfigurationDocument, FileSpec, RepositorySpec, SettingsDocument, SoftwareDocument,
+        CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument, SoftwareDocument,
         TemplateDocument,
     },
     template::{AptRepository, File, MachineTemplate, SigningKey},
@@ -13,9 +14,9 @@ use crate::{
 use contracts::{
     fill::{self, SubstituteError, Values},
     join::{self, Driver},
-    machine::{CertificateConfig, JoinConfig, JoinFile, ReadyCheck},
+    machine::{CertificateConfig, DataDisks, JoinConfig, JoinFile, ReadyCheck},
 };
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 /// A document and where it came from.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ pub(crate) fn compose(documents: &Documents) -> Checked<MachineTemplate> {
         sysctls: Default::default(),
         modules: Default::default(),
         persist: Default::default(),
+        data_disks: data_disks(template, &values)?,
         join: join(template, &values)?,
     };
     for profile in &documents.software {
@@ -63,31 +65,46 @@ pub(crate) fn compose(documents: &Documents) -> Checked<MachineTemplate> {
     Ok(merged)
 }
 
-/// The parameters that the profiles declare, with their defaults and then the settings' values.
+/// The parameters that the profiles declare, with their defaults and then the settings' values, each of its kind.
 fn parameter_values(documents: &Documents) -> Checked<Values> {
-    let declared = documents.software.iter().map(|named| &named.document.spec.parameters);
-    let declared = declared.chain(documents.configuration.iter().map(|named| &named.document.spec.parameters));
+    let software = documents.software.iter().map(|named| (&named.source, &named.document.spec.parameters));
+    let configuration = documents.configuration.iter().map(|named| (&named.source, &named.document.spec.parameters));
+    let mut declared = BTreeMap::new();
     let mut values = Values::new();
-    for parameters in declared {
+    for (source, parameters) in software.chain(configuration) {
         for (name, parameter) in parameters {
-            values.insert(name.clone(), parameter.default.clone());
+            if let Some(default) = &parameter.default {
+                parameters::check(source, default, name, parameter)?;
+            }
+            values.insert(name.clone(), parameter.default.as_ref().map(|default| default.value.clone()));
+            declared.insert(name, parameter);
         }
     }
     if let Some(settings) = &documents.settings {
         for (name, value) in &settings.document.parameters {
-            if !values.contains_key(name) {
+            let Some(parameter) = declared.get(name) else {
                 let known: Vec<&str> = values.keys().map(String::as_str).collect();
                 let message = format!("no profile of this template has a parameter '{name}'");
-                return Err(settings.source.problem(
-                    value,
-                    message,
-                    format!("the parameters are {}", known.join(", ")),
-                ));
-            }
+                let fix = format!("the parameters are {}", known.join(", "));
+                return Err(settings.source.problem(value, message, fix));
+            };
+            parameters::check(&settings.source, value, name, parameter)?;
             values.insert(name.clone(), Some(value.value.clone()));
         }
     }
     Ok(values)
+}
+
+fn data_disks(template: &Named<TemplateDocument>, values: &Values) -> Checked<Option<DataDisks>> {
+    let Some(spec) = &template.document.spec.data_disks else { return Ok(None) };
+    let text = fill(&template.source, &spec.smallest, values)?;
+    match parameters::bytes(&text) {
+        Some(smallest_bytes) => Ok(Some(DataDisks { smallest_bytes })),
+        None => {
+            let message = format!("'{text}' is not a size");
+            Err(template.source.problem(&spec.smallest, message, "write for example 100 GB"))
+        }
+    }
 }
 
 fn join(template: &Named<TemplateDocument>, values: &Values) -> Checked<JoinConfig> {
@@ -97,10 +114,6 @@ fn join(template: &Named<TemplateDocument>, values: &Values) -> Checked<JoinConf
         let known: Vec<&str> = join::DRIVERS.iter().map(|driver| driver.name).collect();
         return Err(source.problem(&spec.driver, message, format!("write {}", known.join(" or "))));
     };
-    if !spec.ready.http.value.starts_with("http://127.0.0.1") {
-        let message = "the health endpoint is not on this machine's loopback address";
-        return Err(source.problem(&spec.ready.http, message, "write for example http://127.0.0.1:10248/healthz"));
-    }
     let certificates = spec.certificates.iter().map(|c| certificate(source, c, driver, values));
     let files = spec.files.iter().map(|file| join_file(source, file, driver, values));
     Ok(JoinConfig {
@@ -108,8 +121,24 @@ fn join(template: &Named<TemplateDocument>, values: &Values) -> Checked<JoinConf
         certificates: certificates.collect::<Checked<_>>()?,
         files: files.collect::<Checked<_>>()?,
         units: spec.units.iter().map(|unit| validate::unit(source, unit)).collect::<Checked<_>>()?,
-        ready: ReadyCheck::Http(spec.ready.http.value.clone()),
+        ready: ready(source, &spec.ready)?,
     })
+}
+
+fn ready(source: &Source, spec: &ReadySpec) -> Checked<ReadyCheck> {
+    match spec {
+        ReadySpec::Http(url) if !url.value.starts_with("http://127.0.0.1") => {
+            let message = "the health endpoint is not on this machine's loopback address";
+            Err(source.problem(url, message, "write for example http://127.0.0.1:10248/healthz"))
+        }
+        ReadySpec::Http(url) => Ok(ReadyCheck::Http(url.value.clone())),
+        ReadySpec::Command(words) => {
+            if let Some(program) = words.first() {
+                validate::path(source, program)?;
+            }
+            Ok(ReadyCheck::Command(words.iter().map(|word| word.value.clone()).collect()))
+        }
+    }
 }
 
 fn certificate(source: &Source, spec: &CertificateSpec, driver: Driver, values: &Values) -> Checked<CertificateConfig> {

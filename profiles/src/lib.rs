@@ -11,6 +11,7 @@
 pub mod compose;
 pub mod error;
 pub mod load;
+mod parameters;
 pub mod shapes;
 pub mod template;
 mod validate;

@@ -37,8 +37,19 @@ pub struct TemplateSpec {
     pub software: Vec<Spanned<String>>,
     /// Configuration profiles by name; later ones win.
     pub configuration: Vec<Spanned<String>>,
+    /// Disks for the data of the machine's role.
+    #[serde(default)]
+    pub data_disks: Option<DataDisksSpec>,
     /// How the machine joins its cluster.
     pub join: JoinSpec,
+}
+
+/// Which disks are for data: every blank one that is large enough.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DataDisksSpec {
+    /// A size, for example `100 GB`.
+    pub smallest: Spanned<String>,
 }
 
 /// The join driver, and what the machine does with it.
@@ -78,10 +89,12 @@ pub struct CertificateSpec {
 
 /// The machine's own check.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ReadySpec {
+#[serde(rename_all = "camelCase")]
+pub enum ReadySpec {
     /// A URL on this machine that answers with a success.
-    pub http: Spanned<String>,
+    Http(Spanned<String>),
+    /// A program with its arguments that ends with exit status 0.
+    Command(Vec<Spanned<String>>),
 }
 
 /// `kind: SoftwareProfile`.
@@ -139,9 +152,36 @@ pub struct RepositorySpec {
 pub struct ParameterSpec {
     /// What it is for.
     pub description: String,
+    /// What its values look like.
+    #[serde(default, rename = "type")]
+    pub kind: ParameterKind,
+    /// The values that there are, for `type: choice`.
+    #[serde(default)]
+    pub choices: Vec<String>,
     /// Its value when the settings file names none. Without a default, the settings file must name one.
     #[serde(default)]
-    pub default: Option<String>,
+    pub default: Option<Spanned<String>>,
+}
+
+/// What a parameter's values look like. Empty values are fine where the default is empty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ParameterKind {
+    /// Anything.
+    #[default]
+    Text,
+    /// A whole number, not negative.
+    Integer,
+    /// A decimal number above zero, for example `1.5`.
+    Ratio,
+    /// A size, for example `100 GB`.
+    Size,
+    /// One or more networks, separated by commas: `10.20.0.0/16`.
+    Networks,
+    /// An absolute path.
+    Path,
+    /// One of `choices`.
+    Choice,
 }
 
 /// `kind: ConfigurationProfile`.

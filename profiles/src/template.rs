@@ -1,6 +1,6 @@
 //! A machine template with its profiles merged and its parameters filled in: what image-builder builds.
 
-use contracts::machine::JoinConfig;
+use contracts::machine::{DataDisks, JoinConfig};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -33,6 +33,8 @@ pub struct MachineTemplate {
     pub modules: BTreeSet<String>,
     /// Folders that are kept on the state partition.
     pub persist: BTreeSet<String>,
+    /// Disks for the data of the machine's role.
+    pub data_disks: Option<DataDisks>,
     /// The join driver.
     pub join: JoinConfig,
 }

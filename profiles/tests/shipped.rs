@@ -40,3 +40,39 @@ fn an_unknown_setting_is_refused_with_its_place() {
     let Err(ProfileError::Invalid(problem)) = load_with("  kubelet.extraArg: --v=4\n") else { panic!("accepted") };
     insta::assert_snapshot!(format!("{}:{} {}\n{}", problem.line, problem.column, problem.message, problem.fix));
 }
+
+fn storage_node(settings: &str) -> Result<MachineTemplate, ProfileError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.yaml");
+    std::fs::write(&path, format!("apiVersion: shelfboot.dev/v1\nkind: Settings\nparameters:\n{settings}")).unwrap();
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/storage-node.yaml");
+    profiles::load(&template, Some(&path))
+}
+
+#[test]
+fn storage_node_brings_its_disks_and_its_join() {
+    let merged = storage_node("  ceph.publicNetwork: 10.20.0.0/16, 10.30.0.0/16\n  ceph.smallestDisk: 8 GB\n").unwrap();
+    assert_eq!(merged.data_disks.unwrap().smallest_bytes, 8_000_000_000);
+    assert!(merged.packages.contains("ceph-osd"));
+    assert!(merged.persist.contains("/etc/ceph") && merged.persist.contains("/var"));
+    insta::assert_json_snapshot!(merged.join);
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_refused_with_their_place() {
+    let refused: Vec<String> = [
+        "  ceph.publicNetwork: 10.20.0.0\n",
+        "  ceph.deviceClass: floppy\n",
+        "  ceph.osdMemoryTarget: 4 GB\n",
+        "  ceph.smallestDisk: \"100\"\n",
+    ]
+    .into_iter()
+    .map(|settings| match storage_node(settings) {
+        Err(ProfileError::Invalid(problem)) => {
+            format!("{}:{} {}\n  {}", problem.line, problem.column, problem.message, problem.fix)
+        }
+        other => panic!("{other:?}"),
+    })
+    .collect();
+    insta::assert_snapshot!(refused.join("\n"));
+}

@@ -6,7 +6,7 @@ use crate::voucher::{self, MAX_VOUCHERS, StoreKeys};
 use contracts::enrollment::{Csr, EnrollmentRequest};
 use contracts::store::MachineSelector;
 use contracts::voucher::VoucherStatement;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
 
 /// More than these would only cost time.
@@ -17,6 +17,7 @@ const MAX_CSRS: usize = 4;
 pub struct Pins {
     by_entry: HashMap<String, String>,
     by_key: HashMap<String, String>,
+    revoked: HashSet<String>,
 }
 
 impl Pins {
@@ -24,6 +25,11 @@ impl Pins {
     pub fn insert(&mut self, entry: &str, fingerprint: &str) {
         self.by_entry.insert(entry.into(), fingerprint.into());
         self.by_key.insert(fingerprint.into(), entry.into());
+    }
+
+    /// Notes that an entry's machine is to stay out.
+    pub fn revoke(&mut self, entry: &str) {
+        self.revoked.insert(entry.into());
     }
 
     fn of(&self, entry: &Machine) -> Option<&str> {
@@ -128,6 +134,11 @@ fn admit_vouched(
             entry.name, entry.image.template, request.template
         );
         return Err(("template-mismatch", text));
+    }
+    if pins.revoked.contains(&entry.name) {
+        let name = &entry.name;
+        let text = format!("{name} was revoked; to let a machine take its place: registrar machine reopen {name}");
+        return Err(("revoked", text));
     }
     if pins.of(entry).is_some_and(|pinned| pinned != fingerprint) {
         return Err(("key-pinned", pinned_text(&entry.name)));

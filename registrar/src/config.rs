@@ -25,6 +25,27 @@ pub struct Config {
     pub keep_events: time::Duration,
     /// The Kubernetes cluster that machines join.
     pub kubernetes: Option<KubernetesConfig>,
+    /// The Ceph cluster that machines join.
+    pub ceph: Option<CephConfig>,
+}
+
+/// How the registrar reaches a Ceph cluster, and what it tells machines about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CephConfig {
+    /// The program `ceph`.
+    pub program: PathBuf,
+    /// The cluster's ceph.conf.
+    pub conf: PathBuf,
+    /// The registrar's own keyring; see `deploy/ceph-caps.txt` for its rights.
+    pub keyring: PathBuf,
+    /// The entity in the keyring.
+    pub name: String,
+    /// The cluster's id.
+    pub fsid: String,
+    /// The monitors as machines reach them, as `mon_host` takes them.
+    pub monitors: String,
+    /// The templates whose machines join it.
+    pub templates: Vec<String>,
 }
 
 /// How the registrar reaches the cluster, and what it tells nodes about it.
@@ -50,6 +71,19 @@ struct Document {
     inventory: PathBuf,
     keep_events_days: Option<Spanned<u32>>,
     kubernetes: Option<KubernetesShape>,
+    ceph: Option<CephShape>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CephShape {
+    program: Option<PathBuf>,
+    conf: PathBuf,
+    keyring: PathBuf,
+    name: Option<Spanned<String>>,
+    fsid: Spanned<String>,
+    monitors: Spanned<String>,
+    templates: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +97,9 @@ struct KubernetesShape {
 
 /// The templates that ship with the project and join Kubernetes.
 const KUBERNETES_TEMPLATES: [&str; 2] = ["k8s-control-plane", "k8s-worker"];
+
+/// The one that joins Ceph.
+const CEPH_TEMPLATES: [&str; 1] = ["storage-node"];
 
 /// Reads and validates a configuration file; relative paths in it start at the file's own folder.
 ///
@@ -81,6 +118,11 @@ fn validate(document: Document, base: &Path) -> Result<Config, Complaint> {
         .parse()
         .map_err(|_| Complaint::about(&document.listen, "listen needs ADDRESS:PORT, for example 0.0.0.0:7443"))?;
     let kubernetes = document.kubernetes.map(|shape| validate_kubernetes(shape, base)).transpose()?;
+    let ceph = document.ceph.map(|shape| validate_ceph(shape, base)).transpose()?;
+    if let Some(twice) = in_common(kubernetes.as_ref().map(|k| &k.templates), ceph.as_ref().map(|c| &c.templates)) {
+        let text = format!("the template {twice} is given to two clusters; a machine joins one");
+        return Err(Complaint::about(&document.kind, text));
+    }
     let days = document.keep_events_days.as_ref().map_or(KEEP_EVENTS_DAYS, |days| days.value);
     if let Some(zero) = document.keep_events_days.as_ref().filter(|days| days.value == 0) {
         return Err(Complaint::about(zero, "keepEventsDays needs at least 1: without events nobody sees what failed"));
@@ -91,6 +133,35 @@ fn validate(document: Document, base: &Path) -> Result<Config, Complaint> {
         inventory: base.join(document.inventory),
         keep_events: time::Duration::days(days.into()),
         kubernetes,
+        ceph,
+    })
+}
+
+fn in_common<'a>(one: Option<&'a Vec<String>>, other: Option<&Vec<String>>) -> Option<&'a String> {
+    let other = other?;
+    one?.iter().find(|template| other.contains(template))
+}
+
+fn validate_ceph(shape: CephShape, base: &Path) -> Result<CephConfig, Complaint> {
+    if shape.fsid.value.parse::<uuid::Uuid>().is_err() {
+        return Err(Complaint::about(&shape.fsid, "fsid needs the cluster's UUID, as `ceph fsid` prints it"));
+    }
+    if shape.monitors.value.trim().is_empty() || shape.monitors.value.contains('\n') {
+        return Err(Complaint::about(&shape.monitors, "monitors needs one line, for example [v2:10.98.0.2:3300]"));
+    }
+    if let Some(name) = shape.name.as_ref().filter(|name| !name.value.starts_with("client.")) {
+        return Err(Complaint::about(name, "name needs an entity of the kind client, for example client.registrar"));
+    }
+    let program = shape.program.unwrap_or_else(|| "ceph".into());
+    Ok(CephConfig {
+        // A bare name is looked for in PATH.
+        program: if program.components().count() > 1 { base.join(program) } else { program },
+        conf: base.join(shape.conf),
+        keyring: base.join(shape.keyring),
+        name: shape.name.map_or_else(|| "client.registrar".into(), |name| name.value),
+        fsid: shape.fsid.value,
+        monitors: shape.monitors.value,
+        templates: shape.templates.unwrap_or_else(|| CEPH_TEMPLATES.map(str::to_owned).to_vec()),
     })
 }
 
@@ -137,6 +208,28 @@ kubernetes:
         assert!(kubernetes.templates.contains(&"k8s-worker".to_owned()));
         let own = parse(&format!("{GOOD}  templates: [till-cluster]\n")).unwrap().kubernetes.unwrap();
         assert_eq!(own.templates, ["till-cluster"]);
+    }
+
+    const CEPH: &str = "ceph:
+  conf: ceph.conf
+  keyring: keyring
+  fsid: 3f0b5d3e-5d4a-4a64-8a4e-0d0c2a1b7f11
+  monitors: \"[v2:10.98.0.2:3300]\"
+";
+
+    #[test]
+    fn a_ceph_cluster_has_defaults_and_its_own_templates() {
+        let ceph = parse(&format!("{GOOD}{CEPH}")).unwrap().ceph.unwrap();
+        assert_eq!((ceph.program.as_path(), ceph.name.as_str()), (Path::new("ceph"), "client.registrar"));
+        assert_eq!(ceph.keyring, Path::new("etc/keyring"));
+        assert_eq!(ceph.templates, ["storage-node"]);
+        let complaint = |text: &str| parse(text).unwrap_err().to_string();
+        let fsid = complaint(&format!("{GOOD}{CEPH}").replace("3f0b5d3e-", ""));
+        assert!(fsid.starts_with("etc/registrar.yaml:12:9: "), "{fsid}");
+        let name = complaint(&format!("{GOOD}{CEPH}  name: osd.1\n"));
+        assert!(name.contains("client.registrar"), "{name}");
+        let twice = complaint(&format!("{GOOD}{CEPH}  templates: [k8s-worker]\n"));
+        assert!(twice.contains("k8s-worker is given to two clusters"), "{twice}");
     }
 
     #[test]

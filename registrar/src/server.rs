@@ -1,7 +1,7 @@
 //! The socket: accepts, bounds and ends connections.
 
 use crate::api::{self, Api};
-use crate::broker::{Brokers, JoinBroker, KubernetesBroker, SetupError};
+use crate::broker::{Brokers, SetupError};
 use crate::config::Config;
 use crate::inventory_watch::{self, LoadError};
 use crate::joins::Joins;
@@ -70,12 +70,7 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self, StartError> {
-        let mut brokers = Brokers::default();
-        if let Some(cluster) = &config.kubernetes {
-            let broker: Arc<dyn JoinBroker> =
-                Arc::new(KubernetesBroker::new(cluster).await.map_err(StartError::Cluster)?);
-            brokers.serve(&cluster.templates, &broker);
-        }
+        let brokers = Brokers::of_config(config).await.map_err(StartError::Cluster)?;
         Self::start_with(config, brokers, stop).await
     }
 

@@ -1,6 +1,7 @@
-//! Disks: what is on them ([`probe`]), which one to use ([`plan`]), how it is divided ([`layout`]), and the one
-//! place that writes a partition table ([`table`]).
+//! Disks: what is on them ([`probe`]), which one the system gets ([`plan`]) and how it is divided ([`layout`]), which are for
+//! data ([`data`]), and the one place that writes a partition table ([`table`]).
 
+pub mod data;
 pub mod layout;
 pub mod plan;
 pub mod probe;

@@ -29,11 +29,19 @@ impl Identity {
     pub fn foreign(&self, disk: &Disk) -> Option<String> {
         match &disk.content {
             DiskContent::Foreign { what } => Some(what.clone()),
-            DiskContent::Installed { owner: Some(owner), .. } if !self.is(owner) => {
+            DiskContent::Installed { owner: Some(owner), .. } | DiskContent::HalfInstall { owner: Some(owner) }
+                if !self.is(owner) =>
+            {
                 Some(format!("the system of another machine ({} of store {})", owner.machine, owner.store))
             }
             _ => None,
         }
+    }
+
+    /// The disk holds state of this very machine, which survives a reinstall.
+    #[must_use]
+    pub fn keeps_state(&self, disk: &Disk) -> bool {
+        matches!(&disk.content, DiskContent::HalfInstall { owner: Some(owner) } if self.is(owner))
     }
 
     /// The disk holds a finished install that is not somebody else's.
@@ -104,10 +112,12 @@ pub fn choose(disks: &[Disk], me: &Identity) -> Result<Plan, Refusal> {
         .partition(|(_, d)| !d.read_only && d.bytes >= SMALLEST_DISK && matches!(d.sector_bytes, 512 | 4096));
     let foreign: Vec<(&Disk, String)> = fixed.iter().filter_map(|(_, d)| Some((*d, me.foreign(d)?))).collect();
 
-    if let Some((index, disk)) = fit.iter().find(|(_, d)| d.content == DiskContent::HalfInstall) {
+    let half = |d: &Disk| matches!(d.content, DiskContent::HalfInstall { .. }) && me.foreign(d).is_none();
+    if let Some((index, disk)) = fit.iter().find(|(_, d)| half(d)) {
+        let kept = if me.keeps_state(disk) { "; the state of this machine on it is kept" } else { "" };
         return Ok(Plan {
             disk: *index,
-            why: format!("{} holds an install of ours that did not finish", describe(disk)),
+            why: format!("{} holds an install of ours that did not finish{kept}", describe(disk)),
         });
     }
     let blank: Vec<(usize, &Disk)> = fit.iter().copied().filter(|(_, d)| d.content == DiskContent::Blank).collect();
@@ -184,6 +194,11 @@ mod tests {
         DiskContent::Installed { root_hashes: vec![], owner }
     }
 
+    fn half(owner: Option<(&str, &str)>) -> DiskContent {
+        let owner = owner.map(|(store, machine)| Owner { store: store.into(), machine: machine.into() });
+        DiskContent::HalfInstall { owner }
+    }
+
     fn foreign() -> DiskContent {
         DiskContent::Foreign { what: "an NTFS file system".into() }
     }
@@ -202,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_half_install_is_taken_up_again() {
-        assert_eq!(plan(&[disk(100, DiskContent::Blank), disk(100, DiskContent::HalfInstall)]).unwrap().disk, 1);
+        assert_eq!(plan(&[disk(100, DiskContent::Blank), disk(100, half(None))]).unwrap().disk, 1);
     }
 
     #[test]
@@ -232,10 +247,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn state_on_a_half_install_is_kept_by_its_own_machine_and_refused_to_others() {
+        let own = plan(&[disk(100, half(Some(("s1", "02:00:00:00:00:01"))))]).unwrap();
+        assert!(own.why.ends_with("is kept"), "{}", own.why);
+        let refusal = plan(&[disk(100, half(Some(("s1", "02:00:00:00:00:02"))))]).unwrap_err();
+        assert_eq!(refusal.code(), "foreign-data");
+    }
+
     fn any_disk() -> impl Strategy<Value = Disk> {
         let content = prop_oneof![
             Just(DiskContent::Blank),
-            Just(DiskContent::HalfInstall),
+            Just(half(None)),
+            Just(half(Some(("s1", "02:00:00:00:00:01")))),
+            Just(half(Some(("s1", "02:00:00:00:00:02")))),
             Just(foreign()),
             Just(DiskContent::Installed { root_hashes: vec![], owner: None }),
             Just(installed("s1", "02:00:00:00:00:01")),
@@ -253,7 +278,8 @@ mod tests {
         fn the_plan_never_names_a_disk_with_data(disks in proptest::collection::vec(any_disk(), 0..6)) {
             if let Ok(plan) = plan(&disks) {
                 let chosen = &disks[plan.disk];
-                prop_assert!(matches!(chosen.content, DiskContent::Blank | DiskContent::HalfInstall));
+                let ours = half(Some(("s1", "02:00:00:00:00:01")));
+                prop_assert!([DiskContent::Blank, half(None), ours].contains(&chosen.content));
                 prop_assert!(!chosen.removable && !chosen.read_only && chosen.bytes >= SMALLEST_DISK);
             }
             prop_assert_eq!(plan(&disks), plan(&disks));

@@ -22,11 +22,10 @@ pub fn content(device: &Path) -> DiskContent {
     if let Some(ours) =
         File::open(device).ok().and_then(|mut file| GPT::find_from(&mut file).ok()).and_then(|t| ours(&t))
     {
+        let owner = state::owner(&partition_node(device, Role::State.number()));
         return match ours {
-            DiskContent::Installed { root_hashes, .. } => DiskContent::Installed {
-                root_hashes,
-                owner: state::owner(&partition_node(device, Role::State.number())),
-            },
+            DiskContent::Installed { root_hashes, .. } => DiskContent::Installed { root_hashes, owner },
+            DiskContent::HalfInstall { .. } => DiskContent::HalfInstall { owner },
             other => other,
         };
     }
@@ -73,7 +72,7 @@ fn ours(table: &GPT) -> Option<DiskContent> {
     }
     // Slot B stays marked until its first update; an install is complete when one slot is.
     Some(if root_hashes.is_empty() {
-        DiskContent::HalfInstall
+        DiskContent::HalfInstall { owner: None }
     } else {
         DiskContent::Installed { root_hashes, owner: None }
     })

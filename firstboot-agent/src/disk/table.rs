@@ -126,6 +126,13 @@ impl Target {
         self.file.sync_all().context("syncing the boot code")
     }
 
+    /// Whether a partition lies where [`Self::write_in_progress`] would put it. False when there is no table of ours.
+    pub fn is_in_its_place(&mut self, role: Role) -> bool {
+        let wanted = divide(self.bytes, self.sector_bytes).unwrap_or_default();
+        let found = self.read().ok().map(|table| (table[role.number()].starting_lba, table[role.number()].ending_lba));
+        wanted.iter().any(|partition| partition.role == role && Some((partition.first, partition.last)) == found)
+    }
+
     /// First sector, number of sectors and GUID of a partition.
     ///
     /// # Errors
@@ -194,7 +201,8 @@ mod tests {
         let path = sparse_disk(folder.path());
         let mut target = Target::regular_file(&path).unwrap();
         target.write_in_progress().unwrap();
-        assert_eq!(probe::content(&path), DiskContent::HalfInstall);
+        assert_eq!(probe::content(&path), DiskContent::HalfInstall { owner: None });
+        assert!(target.is_in_its_place(Role::State));
         let hash = "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef";
         target.complete_slot_a(hash).unwrap();
         assert_eq!(probe::content(&path), DiskContent::Installed { root_hashes: vec![hash.into()], owner: None });
@@ -223,7 +231,7 @@ mod tests {
         let after = sector(0);
         assert_eq!((&after[..440], &after[440..]), (&[7; 440][..], &before[440..]));
         assert_eq!(sector(40)[..], core[..512]);
-        assert_eq!(probe::content(&path), DiskContent::HalfInstall);
+        assert_eq!(probe::content(&path), DiskContent::HalfInstall { owner: None });
         assert!(
             target.write_bios_boot(&[7; 512], &vec![0; 1 << 20]).is_err(),
             "it would reach into the next partition"

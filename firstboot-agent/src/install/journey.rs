@@ -46,8 +46,9 @@ pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> 
     };
     let owner = assignment.store.clone().map(|store| Owner { store, machine: lan.mac.clone() });
 
-    let mut target = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
-    reporter.step(Step::Partition, "dividing the disk", partition(&mut target)).await?;
+    let (mut target, keeps_state) =
+        reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
+    reporter.step(Step::Partition, "dividing the disk", partition(&mut target, keeps_state)).await?;
     let (repository, manifest) = reporter
         .step(Step::Install, "fetching the system", install(reporter, &lan.netboot, floor, &image, &target))
         .await?;
@@ -98,7 +99,8 @@ fn order(assignment: &Assignment) -> Result<Option<ImageRef>, Failure> {
     }
 }
 
-async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<(Target, String), Failure> {
+/// The disk, and whether it holds state of this machine that is to be kept.
+async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<((Target, bool), String), Failure> {
     let plan = plan::choose(&facts.disks, me).map_err(|refusal| Failure::new(refusal.code(), refusal.to_string()))?;
     let disk = &facts.disks[plan.disk];
     let node = Path::new("/dev").join(&disk.kernel_name);
@@ -111,15 +113,23 @@ async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<(Target, Str
         return Err(Failure::new("sector-size", words));
     }
     let target = Target::device(&node, disk.bytes, disk.sector_bytes).code("disk-busy")?;
-    Ok((target, plan.why))
+    Ok(((target, me.keeps_state(disk)), plan.why))
 }
 
-async fn partition(target: &mut Target) -> Result<((), String), Failure> {
+async fn partition(target: &mut Target, keeps_state: bool) -> Result<((), String), Failure> {
+    if keeps_state && !target.is_in_its_place(Role::State) {
+        let words = "this machine's state on the disk lies where this version would not look for it; nothing was \
+                     written. Install the version that was there before";
+        return Err(Failure::new("layout-changed", words));
+    }
     target.write_in_progress().code("partition")?;
     let esp = target.node(Role::Esp).code("partition")?;
     esp::make(&esp).code("partition")?;
-    state::make(&target.node(Role::State).code("partition")?).code("partition")?;
-    Ok(((), "the disk is divided; nothing on it can start yet".into()))
+    if !keeps_state {
+        state::make(&target.node(Role::State).code("partition")?).code("partition")?;
+    }
+    let kept = if keeps_state { "; this machine's state on it is as it was" } else { "" };
+    Ok(((), format!("the disk is divided; nothing on it can start yet{kept}")))
 }
 
 async fn install(

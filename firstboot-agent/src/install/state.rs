@@ -1,7 +1,7 @@
 //! The state partition: what survives a reinstall of the root.
 
 use super::esp;
-use crate::durable;
+use crate::{boot::start_mark, durable};
 use anyhow::{Context, Result};
 use contracts::{
     VERSION,
@@ -72,6 +72,8 @@ pub fn fill(node: &Path, registrar_ca: &[u8], record: &InstallRecord) -> Result<
     let mounted = Mounted::new(node, "ext4")?;
     let ours = mounted.path().join("shelfboot");
     durable::write(&ours.join("registrar-ca.pem"), registrar_ca, 0o644)?;
+    // A root that was just checked need not be checked again because of what happened to the one before.
+    start_mark::end(&ours)?;
     durable::write(&ours.join(InstallRecord::FILE), &serde_json::to_vec_pretty(record)?, 0o644)?;
     mounted.unmount()
 }

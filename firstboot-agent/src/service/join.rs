@@ -2,11 +2,12 @@
 //! what it answers, units to start, and how the machine itself tells that this works. No product is known here by name.
 
 use super::{
-    Machine,
+    Machine, data_disks,
     enroll::{Enrolled, request_join},
     region::Region,
 };
 use crate::{
+    boot::installed::STATE,
     durable,
     failure::{Coded, Failure},
     report::Reporter,
@@ -20,13 +21,20 @@ use contracts::{
     step::Step,
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// How often readiness is asked for, and for how long before the service starts over.
 const READY_EVERY: Duration = Duration::from_secs(2);
 const READY_TRIES: u32 = 300;
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A program may have to start an interpreter on a machine that has just begun.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Gets what the template asks of the region, writes it and starts the units. Returns the enrollment whose readiness counts.
 ///
@@ -45,10 +53,12 @@ pub async fn join(machine: &Machine, region: &Region, enrolled: Enrolled) -> Res
         write(config, &name, &material).code("join")?;
         (id, format!("{name} has what it needs"))
     };
-    for unit in &config.units {
-        systemctl(&["start", unit]).code("join")?;
-    }
-    Ok((id, format!("{words}, {} is started", config.units.join(", "))))
+    let disks = match &machine.config.data_disks {
+        Some(policy) => format!("{}; ", data_disks::choose(policy, Path::new(STATE))?),
+        None => String::new(),
+    };
+    config.units.iter().try_for_each(|unit| start(unit)).code("join")?;
+    Ok((id, format!("{disks}{words}, {} is started", config.units.join(", "))))
 }
 
 /// Everything that the region is asked for is here. The last file is written last, and whole.
@@ -85,8 +95,11 @@ pub async fn ready(
 
 /// `None` when ready, otherwise why not.
 async fn check(config: &JoinConfig, region: &Region, id: Uuid) -> Result<Option<String>> {
-    let ReadyCheck::Http(url) = &config.ready;
-    if let Err(error) = answers(url).await {
+    let healthy = match &config.ready {
+        ReadyCheck::Http(url) => answers(url).await,
+        ReadyCheck::Command(words) => succeeds(words).await,
+    };
+    if let Err(error) = healthy {
         return Ok(Some(format!("{} is not healthy yet: {error:#}", config.units.join(", "))));
     }
     match region.enrollment(id).await?.state {
@@ -104,6 +117,20 @@ async fn answers(url: &str) -> Result<()> {
     let client =
         reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(HEALTH_TIMEOUT).build()?;
     client.get(url).send().await?.error_for_status()?;
+    Ok(())
+}
+
+async fn succeeds(words: &[String]) -> Result<()> {
+    let (program, arguments) = words.split_first().context("the check names no program")?;
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(COMMAND_TIMEOUT, command.output());
+    let output = output.await.with_context(|| format!("{program} did not end in {} s", COMMAND_TIMEOUT.as_secs()))?;
+    let output = output.with_context(|| format!("starting {program}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", said.trim().lines().next_back().unwrap_or("it does not say why"));
+    }
     Ok(())
 }
 
@@ -149,12 +176,17 @@ fn write(config: &JoinConfig, name: &str, material: &JoinMaterial) -> Result<()>
     files.iter().try_for_each(|(path, content, mode)| durable::write(Path::new(path), content.as_bytes(), *mode))
 }
 
-fn systemctl(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("systemctl").args(arguments).output().context("starting systemctl")?;
-    if !output.status.success() {
-        bail!("systemctl {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+fn start(unit: &str) -> Result<()> {
+    let output = Command::new("systemctl").args(["start", unit]).output().context("starting systemctl")?;
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(())
+    // systemctl only says where to look; nobody is there to do so.
+    let journal = Command::new("journalctl").args(["--unit", unit, "--lines", "4", "--output", "cat"]).output();
+    let journal = journal.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let own = journal.lines().rfind(|line| !line.is_empty() && !line.contains(unit));
+    let said = String::from_utf8_lossy(&output.stderr);
+    bail!("{unit} did not start: {}", own.unwrap_or(said.trim()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The service in the installed system: enroll, join, ready. It ends when the cluster itself reports this boot of
 //! this machine ready, and starts again with every boot.
 
+pub mod data_disks;
 pub mod enroll;
 pub mod identity;
 pub mod join;

@@ -213,6 +213,15 @@ impl JoinBroker for KubernetesBroker {
             Ok(judge(name, node.as_ref(), boot_id))
         })
     }
+
+    /// Kubernetes knows no list of revoked certificates (Kubernetes documentation, "PKI certificates and requirements").
+    fn revoke<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, BrokerError>> {
+        let text = format!(
+            "Kubernetes cannot take back a node's certificate before its end: drain and delete the node {name}, and keep \
+             it from the API server until then (a deny in front of it, or a new CA)"
+        );
+        Box::pin(async move { Err(BrokerError::NotRevocable(text)) })
+    }
 }
 
 /// Exactly one certificate, for this node's kubelet.

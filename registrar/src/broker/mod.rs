@@ -1,10 +1,13 @@
 //! Join brokers: how a machine becomes a member of one kind of cluster, and whether that cluster sees it.
 //! docs/join-drivers.md shows how to write one.
 
+mod ceph;
 mod kubernetes;
 
+pub use ceph::CephBroker;
 pub use kubernetes::{KubernetesBroker, SetupError, check as check_kubernetes};
 
+use crate::config::Config;
 use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
 use std::{collections::HashMap, sync::Arc};
@@ -49,6 +52,9 @@ pub enum BrokerError {
     /// An answer: no.
     #[error("the cluster did not issue the certificate: {0}")]
     NotIssued(String),
+    /// This kind of cluster cannot take back what it gave; says what a person can do.
+    #[error("{0}")]
+    NotRevocable(String),
 }
 
 /// One kind of cluster.
@@ -65,6 +71,27 @@ pub trait JoinBroker: Send + Sync + std::fmt::Debug {
 
     /// Asks the cluster about one boot of one machine.
     fn readiness<'a>(&'a self, name: &'a str, boot_id: &'a str) -> BoxFuture<'a, Result<Readiness, BrokerError>>;
+
+    /// Makes what the machine was given useless at the cluster, and ends what it has open there. Harmless to repeat.
+    /// Gives sentences for people: what was done.
+    fn revoke<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, BrokerError>>;
+}
+
+impl Brokers {
+    /// The brokers that a configuration names. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn of_config(config: &Config) -> Result<Self, SetupError> {
+        let mut brokers = Self::default();
+        if let Some(cluster) = &config.kubernetes {
+            brokers.serve(&cluster.templates, Arc::new(KubernetesBroker::new(cluster).await?));
+        }
+        if let Some(cluster) = &config.ceph {
+            brokers.serve(&cluster.templates, Arc::new(CephBroker::new(cluster)));
+        }
+        Ok(brokers)
+    }
 }
 
 /// Which broker serves which template.
@@ -73,8 +100,8 @@ pub struct Brokers(HashMap<String, Arc<dyn JoinBroker>>);
 
 impl Brokers {
     /// Gives these templates to a broker; a template has one.
-    pub fn serve(&mut self, templates: &[String], broker: &Arc<dyn JoinBroker>) {
-        self.0.extend(templates.iter().map(|template| (template.clone(), Arc::clone(broker))));
+    pub fn serve(&mut self, templates: &[String], broker: Arc<dyn JoinBroker>) {
+        self.0.extend(templates.iter().map(|template| (template.clone(), Arc::clone(&broker))));
     }
 
     /// The broker of a template.

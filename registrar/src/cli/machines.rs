@@ -1,11 +1,13 @@
-//! `registrar machine list|show|waiting|approve|reopen`: reads and changes the database that a running server uses.
+//! `registrar machine list|show|waiting|approve|revoke|reopen`: reads and changes the database that a running server uses.
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use contracts::claim;
+use registrar::broker::{BrokerError, Brokers};
 use registrar::db::{Approval, ClaimView, MachineView};
 use registrar::state::{State, StateError};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -55,6 +57,20 @@ pub(crate) enum MachineCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Keep a machine out, and make what it was given useless at its cluster
+    ///
+    /// For a machine that was stolen, or that is not trusted any more. It stays out until its entry is opened again. Harmless
+    /// to repeat: do so when the cluster did not answer.
+    Revoke {
+        /// The inventory entry's name
+        name: String,
+        /// The server's configuration file: it names the clusters
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Forget a machine's pinned key, so that the next machine may take its place
     Reopen {
         /// The inventory entry's name
@@ -76,6 +92,24 @@ pub(crate) struct UnknownMachine(String);
 impl UnknownMachine {
     pub(crate) fn hint(&self) -> &'static str {
         "registrar machine list shows the names; a running server takes new ones from its inventory"
+    }
+}
+
+/// The cluster has not taken back what it gave.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is kept out, but its cluster still knows it")]
+pub(crate) struct NotRevoked {
+    name: String,
+    #[source]
+    source: BrokerError,
+}
+
+impl NotRevoked {
+    pub(crate) fn hint(&self) -> &'static str {
+        match self.source {
+            BrokerError::NotRevocable(_) => "do that by hand; the machine cannot enroll again in the meantime",
+            _ => "run the same command again when the cluster answers; the machine cannot enroll in the meantime",
+        }
     }
 }
 
@@ -163,6 +197,7 @@ pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow
                 )?;
             }
         }
+        MachineCommand::Revoke { name, config, json } => revoke(&name, &config, json, out).await?,
         MachineCommand::Reopen { name, state, json } => {
             let state = State::open(&state).await?;
             let pinned = state.db.reopen(&name).await.map_err(|error| state.database(error))?;
@@ -175,6 +210,26 @@ pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow
                 writeln!(out, "{name} is open for the next machine; {key}")?;
             }
         }
+    }
+    Ok(())
+}
+
+/// The machine stays out from the first moment, whatever the cluster answers.
+async fn revoke(name: &str, config: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let config = registrar::config::read(config).context("the configuration is not usable")?;
+    let state = State::open(&config.state).await?;
+    let brokers = Brokers::of_config(&config).await.context("the cluster's configuration is not usable")?;
+    let template = state.db.revoke(name, OffsetDateTime::now_utc()).await.map_err(|error| state.database(error))?;
+    let template = template.ok_or_else(|| UnknownMachine(name.into()))?;
+    let done = match brokers.of(&template) {
+        Some(broker) => broker.revoke(name).await.map_err(|source| NotRevoked { name: name.into(), source })?,
+        None => vec![format!("no cluster serves its template {template}, so nothing was to be taken back there")],
+    };
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "name": name, "template": template, "done": done }))?;
+    } else {
+        writeln!(out, "{name} is kept out until its entry is opened again (registrar machine reopen {name})")?;
+        done.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
     Ok(())
 }
@@ -251,6 +306,7 @@ fn details(machine: &MachineView) -> String {
         ("mac", text(&machine.mac)),
         ("pinned key", text(&machine.fingerprint)),
         ("pinned", moment(machine.pinned_at)),
+        ("revoked", moment(machine.revoked_at)),
         ("boot id", text(&machine.boot_id)),
         ("ready since", moment(machine.ready_since)),
         ("last step", step(machine)),
@@ -273,6 +329,7 @@ mod tests {
             epoch: 1,
             fingerprint: Some("ab".repeat(32)),
             pinned_at: None,
+            revoked_at: None,
             mac: None,
             boot_id: None,
             ready_since: Some(time::macros::datetime!(2026-11-21 10:00:00.123 UTC)),

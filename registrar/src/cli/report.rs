@@ -1,7 +1,7 @@
 //! How errors look: the chain, then what to do next, on standard error.
 
 use super::Interrupted;
-use super::machines::{BadCode, UnknownMachine};
+use super::machines::{BadCode, NotRevoked, UnknownMachine};
 use contracts::exit::{Code, Lack};
 use registrar::broker::SetupError;
 use registrar::chain;
@@ -104,6 +104,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         }
         if let Some(code) = cause.downcast_ref::<BadCode>() {
             return Some(code.hint());
+        }
+        if let Some(not) = cause.downcast_ref::<NotRevoked>() {
+            return Some(not.hint());
         }
         match cause.downcast_ref::<YamlError>() {
             Some(YamlError::Read { .. }) => return Some("name a file that exists and that you may read"),

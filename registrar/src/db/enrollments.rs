@@ -240,17 +240,23 @@ fn too_many_claims(admitted: &Admitted, new: &NewEnrollment<'_>) -> Refusal {
 }
 
 async fn pins(connection: &mut SqliteConnection, stores: &[String], fingerprint: &str) -> Result<Pins, DbError> {
+    type Row = (String, Option<String>, bool);
     let mut pins = Pins::default();
-    let mut rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT name, fingerprint FROM machines WHERE fingerprint = ?")
-            .bind(fingerprint)
-            .fetch_all(&mut *connection)
-            .await?;
+    let sql = "SELECT name, fingerprint, revoked_at IS NOT NULL FROM machines WHERE fingerprint = ?";
+    let mut rows: Vec<Row> = sqlx::query_as(sql).bind(fingerprint).fetch_all(&mut *connection).await?;
     for store in stores {
-        let sql = "SELECT name, fingerprint FROM machines WHERE store = ? AND fingerprint IS NOT NULL";
-        rows.extend(sqlx::query_as::<_, (String, String)>(sql).bind(store).fetch_all(&mut *connection).await?);
+        let sql = "SELECT name, fingerprint, revoked_at IS NOT NULL FROM machines
+                   WHERE store = ? AND (fingerprint IS NOT NULL OR revoked_at IS NOT NULL)";
+        rows.extend(sqlx::query_as::<_, Row>(sql).bind(store).fetch_all(&mut *connection).await?);
     }
-    rows.iter().for_each(|(name, fingerprint)| pins.insert(name, fingerprint));
+    for (name, fingerprint, revoked) in &rows {
+        if let Some(fingerprint) = fingerprint {
+            pins.insert(name, fingerprint);
+        }
+        if *revoked {
+            pins.revoke(name);
+        }
+    }
     Ok(pins)
 }
 

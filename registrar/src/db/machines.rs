@@ -1,6 +1,6 @@
 //! Inventory entries as the database knows them: pins, epochs, and what was last heard.
 
-use super::{Db, DbError, from_millis};
+use super::{Db, DbError, from_millis, millis};
 use crate::inventory::Inventory;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -23,6 +23,9 @@ pub struct MachineView {
     /// When it was pinned.
     #[serde(with = "time::serde::rfc3339::option")]
     pub pinned_at: Option<OffsetDateTime>,
+    /// Since when it has been revoked.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub revoked_at: Option<OffsetDateTime>,
     /// The MAC address that its store saw at the last admission.
     pub mac: Option<String>,
     /// The boot of the last enrollment.
@@ -47,6 +50,7 @@ struct Row {
     epoch: i64,
     fingerprint: Option<String>,
     pinned_at: Option<i64>,
+    revoked_at: Option<i64>,
     mac: Option<String>,
     boot_id: Option<String>,
     ready_at: Option<i64>,
@@ -58,7 +62,7 @@ struct Row {
 // The latest enrollment and the latest event of each machine. A bare column beside MAX() comes from the row that has
 // the maximum (SQLite, "Bare columns in an aggregate query").
 const VIEW: &str = "
-    SELECT m.name, m.store, m.template, m.listed, m.epoch, m.fingerprint, m.pinned_at, m.mac,
+    SELECT m.name, m.store, m.template, m.listed, m.epoch, m.fingerprint, m.pinned_at, m.revoked_at, m.mac,
            e.boot_id, e.ready_at, v.step, v.status, v.message
     FROM machines m
     LEFT JOIN (SELECT machine, boot_id, ready_at, MAX(created_at) FROM enrollments GROUP BY machine) e
@@ -113,10 +117,28 @@ impl Db {
         let Some(pinned) = pinned else { return Ok(None) };
         sqlx::query("DELETE FROM enrollments WHERE machine = ?").bind(name).execute(&mut *transaction).await?;
         let sql =
-            "UPDATE machines SET fingerprint = NULL, pinned_at = NULL, mac = NULL, epoch = epoch + 1 WHERE name = ?";
+            "UPDATE machines SET fingerprint = NULL, pinned_at = NULL, revoked_at = NULL, mac = NULL,
+                                  epoch = epoch + 1 WHERE name = ?";
         sqlx::query(sql).bind(name).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Some(pinned.is_some()))
+    }
+
+    /// Keeps a machine out until its entry is opened again, and forgets what it was given. Gives its template; `None` when
+    /// there is no such machine.
+    ///
+    /// # Errors
+    /// [`DbError::Statement`].
+    pub async fn revoke(&self, name: &str, now: OffsetDateTime) -> Result<Option<String>, DbError> {
+        let mut transaction = self.write().await?;
+        let sql = "UPDATE machines SET revoked_at = COALESCE(revoked_at, ?) WHERE name = ? RETURNING template";
+        let template: Option<String> =
+            sqlx::query_scalar(sql).bind(millis(now)).bind(name).fetch_optional(&mut *transaction).await?;
+        if template.is_some() {
+            sqlx::query("DELETE FROM enrollments WHERE machine = ?").bind(name).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(template)
     }
 }
 
@@ -130,6 +152,7 @@ impl From<Row> for MachineView {
             epoch: row.epoch.unsigned_abs(),
             fingerprint: row.fingerprint,
             pinned_at: row.pinned_at.map(from_millis),
+            revoked_at: row.revoked_at.map(from_millis),
             mac: row.mac,
             boot_id: row.boot_id,
             ready_since: row.ready_at.map(from_millis),

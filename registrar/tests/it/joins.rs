@@ -112,3 +112,22 @@ async fn ready_is_told_once_and_only_for_this_boot() {
     *world.cluster.ready_boot.lock().unwrap() = Some(again.boot_id.clone());
     assert!(admission(world.shown(&machine, id).await).ready);
 }
+
+#[tokio::test]
+async fn a_revoked_machine_stays_out_until_its_entry_is_opened_again() {
+    let world = World::new().await;
+    let (store, machine) = (world.store("store-1").await, Machine::new());
+    let mut asked = request(store.vouch(&machine, MAC));
+    asked.csrs = vec![kubelet_csr("w1")];
+    let joined = world.enroll(&machine, &asked).await;
+    let now = time::OffsetDateTime::now_utc();
+    assert_eq!(world.state.db.revoke("w1", now).await.unwrap().as_deref(), Some("k8s-worker"));
+    assert_eq!(world.state.db.revoke("w9", now).await.unwrap(), None);
+    assert_eq!(world.show(&machine, joined.id).await.status(), 404, "what it was given is forgotten");
+    assert_eq!(refused_code(&world.enroll(&machine, &asked).await), "revoked");
+    let another = Machine::new();
+    assert_eq!(refused_code(&world.enroll(&another, &request(store.vouch(&another, MAC))).await), "revoked");
+    world.state.db.reopen("w1").await.unwrap();
+    let again = world.enroll(&another, &request(store.vouch(&another, MAC))).await;
+    assert_eq!(admission(again).name, "w1");
+}

@@ -65,6 +65,10 @@ impl JoinBroker for PlayedCluster {
         let answer = if ready { Readiness::Ready } else { Readiness::NotYet("no node yet".into()) };
         Box::pin(async move { Ok(answer) })
     }
+
+    fn revoke<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, BrokerError>> {
+        Box::pin(async move { Ok(vec![format!("{name} is revoked")]) })
+    }
 }
 
 pub(crate) struct World {
@@ -98,11 +102,12 @@ impl World {
             inventory: folder.path().join("inventory.yaml"),
             keep_events: time::Duration::days(90),
             kubernetes: None,
+            ceph: None,
         };
         let (cluster, stop) = (Arc::new(PlayedCluster::default()), CancellationToken::new());
         let mut brokers = Brokers::default();
         let broker: Arc<dyn JoinBroker> = cluster.clone();
-        brokers.serve(&["k8s-worker".into()], &broker);
+        brokers.serve(&["k8s-worker".into()], broker);
         let server = Server::start_with(&config, brokers, stop.clone()).await.unwrap();
         let address = server.address().unwrap();
         tokio::spawn(server.run());

@@ -1,0 +1,91 @@
+//! What a parameter's values look like. Each rule says what is wrong and what to write instead.
+
+use crate::{
+    error::Problem,
+    shapes::{ParameterKind, ParameterSpec},
+    yaml::{Placed, Source},
+};
+use std::net::IpAddr;
+
+/// Checks a default, or a value from the settings file.
+pub(crate) fn check(
+    source: &Source,
+    at: &Placed<String>,
+    name: &str,
+    parameter: &ParameterSpec,
+) -> Result<(), Box<Problem>> {
+    let text = at.value.as_str();
+    let may_be_empty = parameter.default.as_ref().is_some_and(|default| default.value.is_empty());
+    if text.is_empty() && may_be_empty {
+        return Ok(());
+    }
+    let (fits, fix) = match parameter.kind {
+        ParameterKind::Text => (true, String::new()),
+        ParameterKind::Integer => (text.parse::<u64>().is_ok(), "write a whole number, for example 8".to_owned()),
+        ParameterKind::Ratio => {
+            let fits = text.parse::<f64>().is_ok_and(|ratio| ratio.is_finite() && ratio > 0.0);
+            (fits, "write a number above zero, for example 1.5".to_owned())
+        }
+        ParameterKind::Size => (bytes(text).is_some(), "write for example 100 GB".to_owned()),
+        ParameterKind::Networks => {
+            (text.split(',').all(|part| is_network(part.trim())), "write for example 10.20.0.0/16".to_owned())
+        }
+        ParameterKind::Path => {
+            let fits = text.starts_with('/') && !text.split('/').any(|part| part == "..") && !text.contains(' ');
+            (fits, "write an absolute path without '..' and blanks".to_owned())
+        }
+        ParameterKind::Choice => {
+            (parameter.choices.iter().any(|choice| choice == text), format!("write {}", parameter.choices.join(" or ")))
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(source.problem(at, format!("'{text}' is no value for {name}"), format!("{fix}: {}", parameter.description)))
+}
+
+/// Bytes of a size like `100 GB` (10^9 bytes each) or `4 GiB` (2^30).
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let unit: u64 = match text[at..].trim() {
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        "TB" => 1_000_000_000_000,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    text[..at].parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn is_network(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else { return false };
+    match (address.parse::<IpAddr>(), length.parse::<u8>()) {
+        (Ok(IpAddr::V4(_)), Ok(length)) => length <= 32,
+        (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        assert_eq!(bytes("100 GB"), Some(100_000_000_000));
+        assert_eq!(bytes("4GiB"), Some(4 << 30));
+        for bad in ["", "100", "GB", "1.5 GB", "-1 GB", "99999999999 TB", "10 gb"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_have_an_address_and_a_length() {
+        assert!(is_network("10.0.0.0/8") && is_network("fd00::/64"));
+        for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0/8", "store/24", ""] {
+            assert!(!is_network(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Ceph by its own command line: each machine gets a key of its own, good for registering OSDs and for nothing else.
+//!
+//! Needs the rights in `deploy/ceph-caps.txt` and no others. Shown with Ceph 18.
+
+use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness};
+use crate::config::CephConfig;
+use contracts::enrollment::{Csr, JoinMaterial};
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use tokio::process::Command;
+
+/// A machine's entity at the cluster; its OSDs get entities of their own (`osd.N`).
+const ENTITY_PREFIX: &str = "client.shelfboot.";
+/// What `osd new` needs, and the monitors' map (Ceph, MonCap.cc, "bootstrap-osd").
+const MACHINE_CAPS: &str = "allow profile bootstrap-osd";
+/// One command; the caller bounds the whole.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The broker for one cluster.
+#[derive(Debug, Clone)]
+pub struct CephBroker {
+    config: CephConfig,
+}
+
+/// What matters of one line of `ceph osd metadata`: what an OSD said of itself when it started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Metadata {
+    id: u32,
+    #[serde(default)]
+    hostname: String,
+    /// The boot id: the machine's unit sets the variable CONTAINER_NAME, which an OSD reports.
+    #[serde(default)]
+    container_name: String,
+}
+
+/// What matters of `ceph osd dump`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Map {
+    osds: Vec<OsdState>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct OsdState {
+    osd: u32,
+    up: u8,
+    #[serde(rename = "in")]
+    taken: u8,
+}
+
+#[derive(Deserialize)]
+struct AuthEntry {
+    entity: String,
+    key: String,
+}
+
+impl CephBroker {
+    /// Does not connect yet.
+    #[must_use]
+    pub fn new(config: &CephConfig) -> Self {
+        Self { config: config.clone() }
+    }
+
+    /// Runs `ceph` with these words; gives what it printed.
+    async fn ceph(&self, words: &[&str]) -> Result<Vec<u8>, BrokerError> {
+        let failed = |text: String| BrokerError::Unavailable(format!("ceph {}: {text}", words.join(" ")));
+        let CephConfig { program, conf, keyring, name, .. } = &self.config;
+        let mut command = Command::new(program);
+        command.arg("--conf").arg(conf).arg("--keyring").arg(keyring).args(["--name", name, "--format", "json"]);
+        command.args(["--connect-timeout", "10"]).args(words).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        let output = output.map_err(|_| failed(format!("no answer in {} s", PATIENCE.as_secs())))?;
+        let output = output.map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(failed(said.trim().lines().next_back().unwrap_or("it failed without a word").to_owned()))
+    }
+
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, words: &[&str]) -> Result<T, BrokerError> {
+        let bytes = self.ceph(words).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| BrokerError::Unavailable(format!("ceph {} printed something else: {error}", words.join(" "))))
+    }
+
+    async fn metadata(&self) -> Result<Vec<Metadata>, BrokerError> {
+        self.ask(&["osd", "metadata"]).await
+    }
+
+    async fn material(&self, name: &str) -> Result<JoinMaterial, BrokerError> {
+        let entity = entity(name);
+        // The same key again when an earlier try has made it.
+        let entries: Vec<AuthEntry> = self.ask(&["auth", "get-or-create", &entity, "mon", MACHINE_CAPS]).await?;
+        let entry = entries.into_iter().find(|entry| entry.entity == entity);
+        let key = entry.ok_or_else(|| BrokerError::NotIssued(format!("ceph gave no key for {entity}")))?.key;
+        let values = [
+            ("fsid", self.config.fsid.clone()),
+            ("monitors", self.config.monitors.clone()),
+            ("key", key),
+        ];
+        let values: BTreeMap<String, String> = values.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        Ok(JoinMaterial { certificates: BTreeMap::new(), values })
+    }
+
+    async fn revoke_all(&self, name: &str) -> Result<Vec<String>, BrokerError> {
+        let mut done = Vec::new();
+        // First, so that no new OSD comes while the others go.
+        self.ceph(&["auth", "rm", &entity(name)]).await?;
+        done.push(format!("the key {} is removed", entity(name)));
+        let osds: Vec<u32> = of_host(&self.metadata().await?, name).map(|osd| osd.id).collect();
+        for id in osds {
+            self.ceph(&["auth", "rm", &format!("osd.{id}")]).await?;
+            // A session that is open stays open without its key; this ends it.
+            self.ceph(&["osd", "stop", &format!("osd.{id}")]).await?;
+            done.push(format!("the key of osd.{id} is removed and the OSD stopped"));
+        }
+        Ok(done)
+    }
+}
+
+impl JoinBroker for CephBroker {
+    fn check(&self, _name: &str, csrs: &[Csr]) -> Result<Vec<Csr>, Objection> {
+        match csrs.first() {
+            None => Ok(Vec::new()),
+            Some(csr) => {
+                let reason = format!("no certificates are issued here for the purpose `{}`", csr.purpose);
+                Err(Objection { code: "csr-purpose", reason })
+            }
+        }
+    }
+
+    fn join<'a>(&'a self, request: &'a JoinRequest) -> BoxFuture<'a, Result<JoinMaterial, BrokerError>> {
+        Box::pin(self.material(&request.name))
+    }
+
+    fn readiness<'a>(&'a self, name: &'a str, boot_id: &'a str) -> BoxFuture<'a, Result<Readiness, BrokerError>> {
+        Box::pin(async move { Ok(judge(name, &self.metadata().await?, &self.ask(&["osd", "dump"]).await?, boot_id)) })
+    }
+
+    fn revoke<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, BrokerError>> {
+        Box::pin(self.revoke_all(name))
+    }
+}
+
+fn entity(name: &str) -> String {
+    format!("{ENTITY_PREFIX}{name}")
+}
+
+fn of_host<'a>(all: &'a [Metadata], name: &'a str) -> impl Iterator<Item = &'a Metadata> {
+    all.iter().filter(move |osd| osd.hostname == name)
+}
+
+/// Ready: every OSD of this machine has started in this boot, and the monitors' map has it up and in.
+fn judge(name: &str, metadata: &[Metadata], map: &Map, boot_id: &str) -> Readiness {
+    let own: Vec<&Metadata> = of_host(metadata, name).collect();
+    if own.is_empty() {
+        return Readiness::NotYet(format!("the cluster has no OSD of {name} yet"));
+    }
+    let boot = boot_id.trim().replace('-', "").to_ascii_lowercase();
+    for osd in own {
+        let id = osd.id;
+        let state = map.osds.iter().find(|state| state.osd == id);
+        // An OSD that is up may still be that of the boot before; what it said when it started ties it to this one.
+        if osd.container_name != boot {
+            return Readiness::NotYet(format!("the cluster still shows an earlier start of osd.{id}"));
+        }
+        match state {
+            Some(OsdState { up: 1, taken: 1, .. }) => {}
+            Some(OsdState { up: 1, .. }) => return Readiness::NotYet(format!("osd.{id} is up but gets no data")),
+            _ => return Readiness::NotYet(format!("osd.{id} is down")),
+        }
+    }
+    Readiness::Ready
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: &str = "0f6b8c1e-5a4d-4a6e-9a44-8f6f3b1d2c3e";
+
+    fn osd(id: u32, host: &str, boot: &str) -> Metadata {
+        Metadata { id, hostname: host.into(), container_name: boot.replace('-', "") }
+    }
+
+    fn map(states: &[(u32, u8, u8)]) -> Map {
+        Map { osds: states.iter().map(|(osd, up, taken)| OsdState { osd: *osd, up: *up, taken: *taken }).collect() }
+    }
+
+    #[test]
+    fn ready_when_every_osd_of_the_machine_started_in_this_boot_and_is_up_and_in() {
+        let all = [osd(0, "n1", BOOT), osd(1, "n2", "other"), osd(2, "n1", BOOT)];
+        assert_eq!(judge("n1", &all, &map(&[(0, 1, 1), (1, 0, 0), (2, 1, 1)]), BOOT), Readiness::Ready);
+        let reason = |all: &[Metadata], map: &Map| match judge("n1", all, map, BOOT) {
+            Readiness::NotYet(text) => text,
+            Readiness::Ready => "ready".into(),
+        };
+        assert!(reason(&[], &map(&[])).contains("no OSD of n1"));
+        assert!(reason(&all, &map(&[(0, 1, 1), (2, 0, 1)])).contains("osd.2 is down"));
+        assert!(reason(&all, &map(&[(0, 1, 0), (2, 1, 1)])).contains("osd.0 is up but"));
+        assert!(reason(&[osd(0, "n1", "before")], &map(&[(0, 1, 1)])).contains("earlier start of osd.0"));
+        assert!(reason(&all, &map(&[(0, 1, 1)])).contains("osd.2 is down"));
+    }
+
+    #[test]
+    fn what_ceph_prints_is_read() {
+        let text = r#"[{"id":0,"arch":"x86_64","container_name":"0f","hostname":"n1","osd_objectstore":"bluestore"},{"id":7}]"#;
+        let metadata: Vec<Metadata> = serde_json::from_str(text).unwrap();
+        assert_eq!(metadata, [osd(0, "n1", "0f"), osd(7, "", "")]);
+        let map: Map = serde_json::from_str(r#"{"epoch":9,"osds":[{"osd":0,"up":1,"in":1,"weight":1}]}"#).unwrap();
+        assert_eq!(map.osds[0].up, 1);
+    }
+}
