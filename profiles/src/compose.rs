@@ -4,8 +4,8 @@ use crate::{
     error::Problem,
     parameters,
     shapes::{
-        CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument, SoftwareDocument,
-        TemplateDocument,
+        CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument,
+        SoftwareDocument, TemplateDocument,
     },
     template::{AptRepository, File, MachineTemplate, SigningKey},
     validate,

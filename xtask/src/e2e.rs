@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Runs one case.
 pub(crate) fn case(name: &str, keep: bool) -> Result<()> {
     let case = find(name)?;
-    let wish = outside::Wish { case, template: "k8s-worker".into(), keep, json: None };
+    let wish = outside::Wish { case, template: case.template.into(), keep, json: None };
     outside::run(checkout(), &wish, INSIDE, &output::progress())
 }
 

@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn blank_disks_are_taken_and_others_named() {
         let system = disk("vda", 64, DiskContent::Installed { root_hashes: vec![], owner: None });
-        let disks = [system, disk("vdb", 20, DiskContent::Blank), disk("vdc", 20, lvm()), disk("vdd", 5, DiskContent::Blank)];
+        let disks =
+            [system, disk("vdb", 20, DiskContent::Blank), disk("vdc", 20, lvm()), disk("vdd", 5, DiskContent::Blank)];
         let plan = choose(&disks, &POLICY, &[]);
         assert_eq!(plan.disks, [DataDisk { device: "/dev/vdb".into(), id: "serial-vdb".into(), blank: true }]);
         assert!(plan.foreign && plan.left.len() == 2);
@@ -112,7 +113,8 @@ mod tests {
 
     #[test]
     fn disks_that_cannot_be_told_apart_are_left_alone() {
-        let twins = [disk("vdb", 20, DiskContent::Blank), Disk { serial: Some("vdb".into()), ..disk("vdc", 20, lvm()) }];
+        let twins =
+            [disk("vdb", 20, DiskContent::Blank), Disk { serial: Some("vdb".into()), ..disk("vdc", 20, lvm()) }];
         let plan = choose(&twins, &POLICY, &["serial-vdb".into()]);
         assert!(plan.disks.is_empty() && plan.left.len() == 2, "{plan:?}");
     }
@@ -130,9 +132,9 @@ mod tests {
             Just(DiskContent::HalfInstall { owner: None }),
             Just(DiskContent::Installed { root_hashes: vec![], owner: None }),
         ];
-        ("[a-d]", 1u64..30, content, any::<bool>(), any::<bool>()).prop_map(|(name, gb, content, removable, read_only)| {
-            Disk { removable, read_only, ..disk(&name, gb, content) }
-        })
+        ("[a-d]", 1u64..30, content, any::<bool>(), any::<bool>()).prop_map(
+            |(name, gb, content, removable, read_only)| Disk { removable, read_only, ..disk(&name, gb, content) },
+        )
     }
 
     proptest! {

@@ -46,8 +46,7 @@ pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> 
     };
     let owner = assignment.store.clone().map(|store| Owner { store, machine: lan.mac.clone() });
 
-    let (mut target, keeps_state) =
-        reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
+    let (mut target, keeps_state) = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
     reporter.step(Step::Partition, "dividing the disk", partition(&mut target, keeps_state)).await?;
     let (repository, manifest) = reporter
         .step(Step::Install, "fetching the system", install(reporter, &lan.netboot, floor, &image, &target))

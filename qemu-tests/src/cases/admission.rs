@@ -60,8 +60,7 @@ async fn forged_registrar(plan: &Plan, world: &mut World, ca: &Path, voucher: &V
     let setup = registrar::Setup {
         program: &plan.registrar,
         folder: &folder,
-        kubeconfig: &world.kubeconfig,
-        api: &world.control_plane.endpoint,
+        region: &world.region,
         template: &plan.image.template,
         person: false,
         port: FORGED_PORT,

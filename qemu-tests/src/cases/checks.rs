@@ -232,6 +232,7 @@ mod tests {
             node: NodeRecord { name: "n".into(), ready: true, boot_ids: vec!["a".into(), "b".into()] },
             bytes: Bytes { boot: 1, install: 1 },
             guest_memory_mib: 1024,
+            region_seconds: 4.0,
             plain_seconds: 1.0,
         }
     }

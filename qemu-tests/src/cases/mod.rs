@@ -5,6 +5,7 @@ pub mod checks;
 pub mod claim;
 pub mod foreign_disk;
 pub mod secure_boot;
+pub mod storage_node;
 pub mod tamper;
 pub mod uki_modes;
 pub mod until;
@@ -27,9 +28,13 @@ pub struct Case {
     pub about: &'static str,
     /// It belongs to every run of `cargo xtask test`, not only to `--all`.
     pub core: bool,
+    /// The template whose machine it is about.
+    pub template: &'static str,
     /// What happens in it.
     pub story: Story,
 }
+
+const WORKER: &str = "k8s-worker";
 
 /// What happens in a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,69 +53,88 @@ pub enum Story {
     UkiModes,
     /// Firmware that starts only what is signed.
     SecureBoot,
+    /// A Ceph OSD machine and its data.
+    StorageNode,
 }
 
 /// All cases.
-pub const ALL: [Case; 10] = [
+pub const ALL: [Case; 11] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
         core: true,
+        template: WORKER,
         story: Story::Journey(NetworkBoot::Pxe),
     },
     Case {
         name: "http-boot",
         about: "the same over UEFI HTTP Boot, with PXE switched off in the firmware",
         core: false,
+        template: WORKER,
         story: Story::Journey(NetworkBoot::Http),
     },
     Case {
         name: "bios",
         about: "the same on SeaBIOS: iPXE in the network card's ROM, GRUB on the disk",
         core: false,
+        template: WORKER,
         story: Story::Journey(NetworkBoot::Bios),
     },
     Case {
         name: "undionly",
         about: "the same on SeaBIOS with undionly.kpxe, chain-loaded from netboot by TFTP",
         core: false,
+        template: WORKER,
         story: Story::Journey(NetworkBoot::BiosUndionly),
     },
     Case {
         name: "uki-modes",
         about: "one boot image over an empty disk, a half install, a whole one, another machine's, and both slots",
         core: false,
+        template: WORKER,
         story: Story::UkiModes,
     },
     Case {
         name: "secure-boot",
         about: "enforced Secure Boot: a tampered and an unsigned boot image are refused, the signed one arrives",
         core: false,
+        template: WORKER,
         story: Story::SecureBoot,
     },
     Case {
         name: "admission",
         about: "another node's name, a second key and a forged registrar are refused, through the store's relay",
         core: true,
+        template: WORKER,
         story: Story::Admission,
     },
     Case {
         name: "claim",
         about: "a machine that a person has to admit waits with its claim code on console and page, until it is told",
         core: false,
+        template: WORKER,
         story: Story::Claim,
     },
     Case {
         name: "foreign-disk",
         about: "disks with NTFS, ext4, LUKS, LVM, RAID, ZFS, Windows or another store's system are named and untouched",
         core: true,
+        template: WORKER,
         story: Story::ForeignDisk,
     },
     Case {
         name: "tamper",
         about: "flipped bytes in a chunk and in the timestamp stop the install, one on the installed root the machine",
         core: true,
+        template: WORKER,
         story: Story::Tamper,
+    },
+    Case {
+        name: "storage-node",
+        about: "three Ceph OSDs keep an object over a power cut and a reinstall, beside a foreign disk; then revoked",
+        core: false,
+        template: "storage-node",
+        story: Story::StorageNode,
     },
 ];
 
@@ -130,7 +154,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     if matches!(case.story, Story::Tamper | Story::SecureBoot) {
         own_repository(&mut plan)?;
     }
-    plan.person = case.story == Story::Claim;
+    plan.person |= case.story == Story::Claim;
     let plan = &plan;
     let mut world = world::build(plan, report).await?;
     match case.story {
@@ -140,6 +164,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
+        Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::SecureBoot => {
             secure_boot::refusals(plan, &mut world, report).await?;
             journey(plan, NetworkBoot::SecurePxe, &mut world, report, result).await
@@ -168,7 +193,7 @@ async fn journey(plan: &Plan, boot: NetworkBoot, world: &mut World, report: &Rep
     let text = serde_json::to_string_pretty(&outcome.record).context("writing the report")?;
     std::fs::write(plan.run.join("report.json"), text + "\n").context("writing the report")?;
     result.line(table::journey(&outcome.record));
-    result.line(outcome.node.line());
+    result.line(outcome.member.words.trim_end());
 
     let capture = std::fs::read(&world.store.capture_file).context("reading the packet capture")?;
     let mut failed = 0;

@@ -4,6 +4,7 @@
 use super::{blank_machine, until};
 use crate::{
     journey::Plan,
+    materials::region::Materials,
     report::Report,
     world::{
         World,
@@ -12,7 +13,7 @@ use crate::{
         machine::{Hardware, Machine},
     },
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use contracts::step::Step;
 use std::{
     fs::File,
@@ -58,7 +59,8 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
 /// One flipped byte on the disk of an installed machine, in a program that starts late: the kernel stops the machine,
 /// which starts again, finds the damage and tells the store.
 async fn damaged_root(plan: &Plan, world: &mut World, hardware: &Hardware, report: &Report) -> Result<()> {
-    let place = find_program(&hardware.disk, &plan.kubernetes.join("kubelet"))?;
+    let Materials::Kubernetes { programs, .. } = &plan.region else { bail!("this case damages a kubelet") };
+    let place = find_program(&hardware.disk, &programs.join("kubelet"))?;
     Flipped::new(&hardware.disk, place)?;
     let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 2)?;
     until::serial(&mut machine, "Kernel panic - not syncing: dm-verity device corrupted").await?;

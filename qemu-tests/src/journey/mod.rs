@@ -3,19 +3,21 @@
 
 pub mod follow;
 pub mod inside;
-pub mod node;
 pub mod outside;
 pub mod record;
 pub mod table;
 
-use crate::materials::image::Image;
+use crate::materials::{
+    image::Image,
+    region::{Materials, Shape},
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Memory of the machine that is installed: the least that is promised to work.
-pub const MEMORY_MIB: u32 = 1024;
-/// Its disk: the smallest that the disk layout allows.
+/// The system disk of the machine that is installed: the smallest that the disk layout allows.
 pub const DISK_GIB: u64 = 64;
+/// Each of its disks for data. Another size than the system disk's, so that a reinstall cannot confuse them.
+pub const DATA_DISK_GIB: u64 = 10;
 
 /// Everything that the process inside the world needs to know, handed over as a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,14 +30,14 @@ pub struct Plan {
     pub cache: PathBuf,
     /// The lab tree.
     pub lab: PathBuf,
-    /// Folder with the Kubernetes programs.
-    pub kubernetes: PathBuf,
+    /// What the machine joins.
+    pub region: Materials,
+    /// The machine.
+    pub shape: Shape,
     /// The program `netboot`.
     pub netboot: PathBuf,
     /// The program `registrar`.
     pub registrar: PathBuf,
-    /// The registrar's manifest for the cluster.
-    pub rbac: PathBuf,
     /// The image.
     pub image: Image,
     /// A person has to admit the machine.

@@ -6,7 +6,7 @@ use crate::{
     cases::{self, Case},
     hint::{coded, hinted},
     host::mirror,
-    materials::{image, kubernetes, lab, programs},
+    materials::{image, lab::LAB, programs, region},
     report::Report,
     sandbox::{self, Apart, ThisProgram},
     whole_file,
@@ -80,21 +80,21 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         let hint = format!("set {} to the base URL of a Debian mirror", mirror::MIRROR_VARIABLE);
         coded(Code::Host, error.to_string(), hint)
     })?;
-    let lab = lab::make(cache, &mirrors, report)?;
-    let kubernetes = kubernetes::make(cache, &mirrors, &lab.path, report)?;
+    let lab = LAB.make(cache, &mirrors, report)?;
+    let region = region::prepare(cache, checkout, &wish.template, &mirrors, &lab.path, report)?;
     let programs = programs::make(cache, checkout, report)?;
-    let image = image::make(cache, checkout, &wish.template, &programs, &kubernetes, &mirrors, report)?;
+    let image = image::make(cache, checkout, &wish.template, &programs, &region.parameters, &mirrors, report)?;
     Ok(Plan {
         case: wish.case.name.to_owned(),
         run: cache.run_folder(wish.case.name, KEEP_RUNS)?,
         cache: cache.root().to_owned(),
         lab: lab.path,
-        kubernetes: kubernetes.programs,
+        region: region.materials,
+        shape: region.shape,
         netboot: programs.netboot,
         registrar: programs.registrar,
-        rbac: checkout.join("registrar/deploy/rbac.yaml"),
         image,
-        person: false,
+        person: region.person,
     })
 }
 
@@ -112,7 +112,7 @@ fn how_to_look(run: &Path) -> String {
     format!(
         "everything about this run is in {}:\n  machine-serial-1.log, machine-serial-2.log   the machine's serial line, \
          with seconds since power-on\n  logs/                                        netboot, registrar, DHCP server, \
-         Kubernetes\n  lan.pcap                                     DHCP and TFTP on the store's LAN (tcpdump -nvr)\n  \
+         the region's cluster\n  lan.pcap                                     DHCP and TFTP on the store's LAN (tcpdump -nvr)\n  \
          report.json                                  the times",
         run.display()
     )

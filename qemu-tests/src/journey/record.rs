@@ -23,6 +23,9 @@ pub struct Record {
     pub bytes: Bytes,
     /// The machine's memory.
     pub guest_memory_mib: u32,
+    /// What the region's cluster took to start, before the machine was switched on.
+    #[serde(default)]
+    pub region_seconds: f64,
     /// Firmware to `/init`, plus a plain download of the same bytes onto the disk of the same kind of guest.
     pub plain_seconds: f64,
 }

@@ -18,6 +18,7 @@ pub fn journey(record: &Record) -> String {
         "A start of the installed system takes {:.1} s: the journey took {ratio:.1} times as long.",
         record.installed_boot_seconds
     );
+    let _ = writeln!(out, "The region's cluster took {:.1} s to start, before that.", record.region_seconds);
     let _ = writeln!(out, "Firmware and a plain download onto the disk take {:.1} s.", record.plain_seconds);
     let _ = writeln!(
         out,
@@ -64,6 +65,7 @@ mod tests {
             node: NodeRecord { name: "n".into(), ready: true, boot_ids: vec![] },
             bytes: Bytes { boot: 50 << 20, install: 3 << 19 },
             guest_memory_mib: 1024,
+            region_seconds: 4.0,
             plain_seconds: 20.0,
         };
         let text = journey(&record);

@@ -1,7 +1,7 @@
 //! The image that the demo installs: keys, the registrar's CA and the repository, made by image-builder with
 //! settings for the local Kubernetes packages.
 
-use super::{kubernetes::Kubernetes, programs::Programs};
+use super::programs::Programs;
 use crate::{
     cache::{Cache, Key},
     host::mirror::Mirrors,
@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use contracts::manifest::ImageManifest;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -48,7 +48,7 @@ pub fn make(
     checkout: &Path,
     template: &str,
     programs: &Programs,
-    kubernetes: &Kubernetes,
+    parameters: &Map<String, Value>,
     mirrors: &Mirrors,
     report: &Report,
 ) -> Result<Image> {
@@ -63,7 +63,7 @@ pub fn make(
         report.line("image: making the registrar's certificate authority");
         registrar::init(&programs.registrar, state)
     })?;
-    let settings = settings_text(kubernetes);
+    let settings = settings_text(parameters);
     let key = key(checkout, template, programs, &keys, &registrar_state, &settings, mirrors)?;
     let entry = cache.make("images", &key, |folder| {
         report.line(format!("image: building {template}"));
@@ -169,17 +169,9 @@ struct Summary {
     manifest: String,
 }
 
-/// Settings as a user writes them, here for the local repository of Kubernetes packages.
-fn settings_text(kubernetes: &Kubernetes) -> String {
-    let settings = json!({
-        "apiVersion": "shelfboot.dev/v1",
-        "kind": "Settings",
-        "parameters": {
-            "kubernetes.repository.uri": format!("file://{}", kubernetes.repository.display()),
-            "kubernetes.repository.signedBy": kubernetes.repository.join("keyring.asc"),
-            "kubelet.extraArgs": kubernetes.kubelet_extra_args(),
-        },
-    });
+/// Settings as a user writes them, for this world.
+fn settings_text(parameters: &Map<String, Value>) -> String {
+    let settings = json!({"apiVersion": "shelfboot.dev/v1", "kind": "Settings", "parameters": parameters});
     format!("{settings:#}\n")
 }
 

@@ -1,7 +1,10 @@
 //! What the world is made of, each made once and kept in the cache: the lab tree with QEMU and the network
 //! programs, Kubernetes, our own programs, the image.
 
+pub mod ceph;
 pub mod image;
 pub mod kubernetes;
 pub mod lab;
 pub mod programs;
+pub mod region;
+pub mod tree;

@@ -1,6 +1,8 @@
 //! Who has which address. The store is a private network behind a router that masquerades; the region is
 //! somewhere else and has no route back into the store, as in the field.
 
+/// The store's LAN.
+pub const STORE_NETWORK: &str = "10.77.0.0/24";
 /// The store's router: gateway and the DHCP server that was there first.
 pub const ROUTER: &str = "10.77.0.1";
 /// netboot in the store.

@@ -6,7 +6,7 @@ use super::{
     network,
     root::Root,
 };
-use crate::journey::{DISK_GIB, MEMORY_MIB, Plan};
+use crate::journey::{DATA_DISK_GIB, DISK_GIB, Plan};
 use anyhow::{Context as _, Result, bail};
 use std::{
     collections::VecDeque,
@@ -69,7 +69,8 @@ pub struct Hardware {
 }
 
 impl Hardware {
-    /// The machine of most tests: a blank disk of the smallest size, and the least memory that is promised to work.
+    /// The machine of most tests: a blank disk of the smallest size, the least memory that is promised to work, and the
+    /// template's blank disks for data.
     ///
     /// # Errors
     /// When disk or firmware cannot be made.
@@ -77,13 +78,16 @@ impl Hardware {
         let name = "machine";
         let disk = plan.run.join(format!("{name}.raw"));
         blank_disk(&disk, DISK_GIB)?;
+        let data = (1..=plan.shape.data_disks).map(|number| plan.run.join(format!("data-{number}.raw")));
+        let more_disks: Vec<PathBuf> = data.collect();
+        more_disks.iter().try_for_each(|disk| blank_disk(disk, DATA_DISK_GIB))?;
         Ok(Self {
             name: name.into(),
             mac: at::MACHINE_MAC.into(),
             tap: network::MACHINE_TAP.into(),
-            memory_mib: MEMORY_MIB,
+            memory_mib: plan.shape.memory_mib,
             disk,
-            more_disks: vec![],
+            more_disks,
             firmware: firmware::prepare(root, plan, network_boot, name)?,
             network_boot,
             network_first: false,

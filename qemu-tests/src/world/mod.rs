@@ -1,5 +1,5 @@
 //! A store and a region on one host: network namespaces, the router with the DHCP server that was there first,
-//! netboot, the region with a real Kubernetes control plane and a real registrar.
+//! netboot, the region with a real cluster and a real registrar.
 //!
 //! Everything here runs inside [`crate::sandbox::Apart::World`]: it owns its network, processes and mounts, and
 //! the kernel takes them back when the first process ends.
@@ -7,13 +7,13 @@
 pub mod addresses;
 pub mod api;
 pub mod certificates;
-pub mod control_plane;
 pub mod disk_look;
 pub mod firmware;
 pub mod foreign;
 pub mod machine;
 pub mod network;
 pub mod plain;
+pub mod region;
 pub mod registrar;
 pub mod republish;
 pub mod root;
@@ -23,7 +23,7 @@ pub mod slots;
 pub mod store;
 
 use self::{
-    control_plane::ControlPlane,
+    region::Region,
     registrar::Registrar,
     root::Root,
     store::{NetbootSetup, Store},
@@ -41,14 +41,14 @@ use std::{
 pub struct World {
     /// Where its programs run.
     pub root: Root,
-    /// The region's Kubernetes.
-    pub control_plane: ControlPlane,
+    /// What machines join.
+    pub region: Region,
+    /// How long that took to start: no part of any journey.
+    pub region_seconds: f64,
     /// The region's registrar.
     pub registrar: Registrar,
     /// The store.
     pub store: Store,
-    /// How a registrar reaches the cluster.
-    pub kubeconfig: PathBuf,
     /// Logs of its programs.
     pub logs: PathBuf,
 }
@@ -58,27 +58,21 @@ pub struct World {
 /// # Errors
 /// When a part of it does not come up.
 pub async fn build(plan: &Plan, report: &Report) -> Result<World> {
-    let begin = Instant::now();
     let logs = make_folder(&plan.run.join("logs"))?;
     let root = Root::mount(&plan.lab, &plan.run.join("world"), &[&plan.cache, &plan.run])?;
     network::make(&root)?;
-    let region = make_folder(&plan.run.join("region"))?;
-    let control_plane = ControlPlane::start(&root, &plan.kubernetes, &region, &logs).await?;
-    let manifest = std::fs::read_to_string(&plan.rbac).with_context(|| format!("reading {}", plan.rbac.display()))?;
-    let kubeconfig = control_plane.admit_registrar(&manifest).await?;
-    report.line(format!(
-        "region: Kubernetes is up at {} ({:.0} s)",
-        control_plane.endpoint,
-        begin.elapsed().as_secs_f64()
-    ));
+    let folder = make_folder(&plan.run.join("region"))?;
+    let begin = Instant::now();
+    let region = Region::start(plan, &root, &folder, &logs).await?;
+    let region_seconds = begin.elapsed().as_secs_f64();
+    report.line(format!("region: {} is up at {} ({region_seconds:.0} s)", region.name(), addresses::REGION));
 
     let registrar_folder = make_folder(&plan.run.join("registrar"))?;
     copy_folder(&plan.image.registrar_state, &registrar_folder.join("state"))?;
     let setup = registrar::Setup {
         program: &plan.registrar,
         folder: &registrar_folder,
-        kubeconfig: &kubeconfig,
-        api: &control_plane.endpoint,
+        region: &region,
         template: &plan.image.template,
         person: plan.person,
         port: addresses::REGISTRAR_PORT,
@@ -94,7 +88,7 @@ pub async fn build(plan: &Plan, report: &Report) -> Result<World> {
     };
     let store = Store::start(&root, setup, &plan.run, &logs).await?;
     report.line("store: its DHCP server is up, and netboot beside it");
-    Ok(World { root, control_plane, registrar, store, kubeconfig, logs })
+    Ok(World { root, region, region_seconds, registrar, store, logs })
 }
 
 impl World {
@@ -103,7 +97,7 @@ impl World {
     /// # Errors
     /// Says which, with the end of its log.
     pub fn check(&mut self) -> Result<()> {
-        self.control_plane.check()?;
+        self.region.check()?;
         self.registrar.check()?;
         self.store.check()
     }

@@ -1,6 +1,6 @@
 //! The region's registrar, as an operator sets it up: its own commands, its own files.
 
-use super::{addresses as at, network::REGION, root::Root, service::Service};
+use super::{addresses as at, network::REGION, region::Region, root::Root, service::Service};
 use crate::process;
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -29,10 +29,8 @@ pub struct Setup<'a> {
     pub program: &'a Path,
     /// Its files; `state` in it was made by [`init`].
     pub folder: &'a Path,
-    /// How it reaches the cluster.
-    pub kubeconfig: &'a Path,
-    /// The API server that nodes are told.
-    pub api: &'a str,
+    /// The cluster that machines join.
+    pub region: &'a Region,
     /// The template of the only machine in the inventory.
     pub template: &'a str,
     /// A person has to admit the machine.
@@ -48,6 +46,7 @@ pub struct Registrar {
     pub store_credential: PathBuf,
     program: PathBuf,
     state: PathBuf,
+    config: PathBuf,
     service: Service,
 }
 
@@ -57,7 +56,7 @@ impl Registrar {
     /// # Errors
     /// When a command fails or it does not listen in half a minute.
     pub async fn start(root: &Root, setup: Setup<'_>, name: &str, logs: &Path) -> Result<Self> {
-        let Setup { program, folder, kubeconfig, api, template, person, port } = setup;
+        let Setup { program, folder, region, template, person, port } = setup;
         let state = folder.join("state");
         let store_credential = folder.join("store.json");
         let endpoint = format!("{}:{port}", at::REGION);
@@ -66,19 +65,20 @@ impl Registrar {
         process::output(add.arg("--out").arg(&store_credential)).context("adding the store at the registrar")?;
 
         let inventory = write(&folder.join("inventory.yaml"), &inventory(template, person))?;
+        let (cluster, fields) = region.configuration();
         let config = json!({
             "apiVersion": "shelfboot.dev/v1",
             "kind": "Registrar",
             "listen": format!("0.0.0.0:{port}"),
             "state": state,
             "inventory": inventory,
-            "kubernetes": {"kubeconfig": kubeconfig, "endpoint": api},
+            cluster: fields,
         });
         let config = write(&folder.join("registrar.yaml"), &format!("{config:#}\n"))?;
-        let mut command = root.command_in(REGION, program);
-        let mut service = Service::start(name, command.arg("serve").arg("--config").arg(config), logs)?;
+        let mut command = region.root(root).command_in(REGION, program);
+        let mut service = Service::start(name, command.arg("serve").arg("--config").arg(&config), logs)?;
         wait_until_listening(&mut service, endpoint.parse().context("an address")?).await?;
-        Ok(Self { store_credential, program: program.to_owned(), state, service })
+        Ok(Self { store_credential, program: program.to_owned(), state, config, service })
     }
 
     /// Fails when it has ended.
@@ -96,6 +96,24 @@ impl Registrar {
     pub fn machine_list(&self, root: &Root) -> Result<String> {
         let mut command = root.command(&self.program);
         process::output(command.args(["machine", "list", "--state"]).arg(&self.state))
+    }
+
+    /// What `registrar machine revoke` prints. It talks to the cluster, so it runs where the server does.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn revoke(&self, root: &Root, name: &str) -> Result<String> {
+        let mut command = root.command_in(REGION, &self.program);
+        process::output(command.args(["machine", "revoke", name, "--config"]).arg(&self.config))
+    }
+
+    /// What `registrar machine reopen` prints.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn reopen(&self, root: &Root, name: &str) -> Result<String> {
+        let mut command = root.command(&self.program);
+        process::output(command.args(["machine", "reopen", name, "--state"]).arg(&self.state))
     }
 
     /// What `registrar machine approve` prints.

@@ -12,6 +12,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Root {
     path: PathBuf,
+    visible: Vec<PathBuf>,
 }
 
 impl Root {
@@ -38,7 +39,22 @@ impl Root {
             mount([std::ffi::OsStr::new("--bind"), folder.as_os_str()], &inside)?;
         }
         make(&path.join("run/netns"))?;
-        Ok(Self { path })
+        Ok(Self { path, visible: visible.iter().map(|folder| (*folder).to_owned()).collect() })
+    }
+
+    /// Another root beside this one, with the same folders visible and the same network namespaces; those that were made by
+    /// now.
+    ///
+    /// # Errors
+    /// When a mount fails.
+    pub fn another(&self, tree: &Path, scratch: &Path) -> Result<Self> {
+        let visible: Vec<&Path> = self.visible.iter().map(PathBuf::as_path).collect();
+        let other = Self::mount(tree, scratch, &visible)?;
+        mount(
+            [std::ffi::OsStr::new("--rbind"), self.path.join("run/netns").as_os_str()],
+            &other.path.join("run/netns"),
+        )?;
+        Ok(other)
     }
 
     /// A program of the root, in this process' network namespace: the store's LAN.

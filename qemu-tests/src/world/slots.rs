@@ -1,4 +1,4 @@
-//! A disk with both slots: what an update leaves behind, made from outside.
+//! Disks as an update or a cut-off reinstall leaves them behind, made from outside.
 
 use super::root::Root;
 use crate::process;
@@ -17,6 +17,17 @@ pub fn move_to_b(root: &Root, image: &Path, root_hash: &str) -> Result<()> {
     command.args(["-ec", SCRIPT, "sh"]).arg(image);
     command.args([data, tree, uuid::Uuid::new_v4(), uuid::Uuid::new_v4()].map(|guid| guid.to_string()));
     process::output(&mut command).context("moving the install to slot B")?;
+    Ok(())
+}
+
+/// Marks slot A as one whose install is in progress, as a power cut in the middle of it leaves the table.
+///
+/// # Errors
+/// When sfdisk fails.
+pub fn unfinish_a(root: &Root, image: &Path) -> Result<()> {
+    let mut command = root.command("sfdisk");
+    command.args(["--quiet", "--part-label"]).arg(image).args(["2", "shelfboot-root-a!"]);
+    process::output(&mut command).context("marking slot A")?;
     Ok(())
 }
 

@@ -80,8 +80,9 @@ impl CephBroker {
 
     async fn ask<T: for<'de> Deserialize<'de>>(&self, words: &[&str]) -> Result<T, BrokerError> {
         let bytes = self.ceph(words).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| BrokerError::Unavailable(format!("ceph {} printed something else: {error}", words.join(" "))))
+        serde_json::from_slice(&bytes).map_err(|error| {
+            BrokerError::Unavailable(format!("ceph {} printed something else: {error}", words.join(" ")))
+        })
     }
 
     async fn metadata(&self) -> Result<Vec<Metadata>, BrokerError> {
@@ -94,11 +95,7 @@ impl CephBroker {
         let entries: Vec<AuthEntry> = self.ask(&["auth", "get-or-create", &entity, "mon", MACHINE_CAPS]).await?;
         let entry = entries.into_iter().find(|entry| entry.entity == entity);
         let key = entry.ok_or_else(|| BrokerError::NotIssued(format!("ceph gave no key for {entity}")))?.key;
-        let values = [
-            ("fsid", self.config.fsid.clone()),
-            ("monitors", self.config.monitors.clone()),
-            ("key", key),
-        ];
+        let values = [("fsid", self.config.fsid.clone()), ("monitors", self.config.monitors.clone()), ("key", key)];
         let values: BTreeMap<String, String> = values.into_iter().map(|(name, value)| (name.into(), value)).collect();
         Ok(JoinMaterial { certificates: BTreeMap::new(), values })
     }

@@ -116,8 +116,7 @@ impl Db {
             .await?;
         let Some(pinned) = pinned else { return Ok(None) };
         sqlx::query("DELETE FROM enrollments WHERE machine = ?").bind(name).execute(&mut *transaction).await?;
-        let sql =
-            "UPDATE machines SET fingerprint = NULL, pinned_at = NULL, revoked_at = NULL, mac = NULL,
+        let sql = "UPDATE machines SET fingerprint = NULL, pinned_at = NULL, revoked_at = NULL, mac = NULL,
                                   epoch = epoch + 1 WHERE name = ?";
         sqlx::query(sql).bind(name).execute(&mut *transaction).await?;
         transaction.commit().await?;

@@ -1,39 +1,19 @@
 //! The node, as the cluster itself reports it.
 
-use super::table;
-use crate::world::api::Api;
+use super::Member;
+use crate::{journey::table, world::api::Api};
 use anyhow::Result;
 use serde_json::Value;
-
-/// What matters of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// The condition `Ready` is `True`.
-    pub ready: bool,
-    /// What the kubelet says when it is not.
-    pub reason: String,
-    /// The kernel's boot id, as the kubelet reported it.
-    pub boot_id: String,
-    columns: Vec<(&'static str, String)>,
-}
-
-impl Node {
-    /// The cluster's own line for the node.
-    #[must_use]
-    pub fn line(&self) -> String {
-        table::row(&self.columns)
-    }
-}
 
 /// Asks the API server for a node; `None` while there is none.
 ///
 /// # Errors
 /// When the API server cannot be asked.
-pub async fn get(api: &Api, name: &str) -> Result<Option<Node>> {
+pub(super) async fn get(api: &Api, name: &str) -> Result<Option<Member>> {
     Ok(api.get(&format!("/api/v1/nodes/{name}")).await?.map(|object| read(&object, time::OffsetDateTime::now_utc())))
 }
 
-fn read(object: &Value, now: time::OffsetDateTime) -> Node {
+fn read(object: &Value, now: time::OffsetDateTime) -> Member {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let list = |pointer: &str| object.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
     let condition = list("/status/conditions").into_iter().find(|c| c["type"] == "Ready").unwrap_or_default();
@@ -50,7 +30,7 @@ fn read(object: &Value, now: time::OffsetDateTime) -> Node {
         ("CONTAINER-RUNTIME", text("/status/nodeInfo/containerRuntimeVersion")),
     ];
     let reason = condition["message"].as_str().unwrap_or("the kubelet has not reported yet").to_owned();
-    Node { ready, reason, boot_id: text("/status/nodeInfo/bootID"), columns }
+    Member { ready, reason, boot_id: text("/status/nodeInfo/bootID"), words: table::row(&columns) }
 }
 
 fn age(created: &str, now: time::OffsetDateTime) -> String {
@@ -78,7 +58,7 @@ mod tests {
         });
         let node = read(&object, now);
         assert!(node.ready && node.boot_id == "b-1");
-        let line = node.line();
+        let line = node.words;
         assert!(line.contains("42s") && line.contains("10.77.0.104") && line.contains("Ready"), "{line}");
         assert!(!read(&json!({}), now).ready);
     }

@@ -1,6 +1,6 @@
 //! The region's Kubernetes: etcd, kube-apiserver and kube-controller-manager as real processes.
 
-use super::{
+use crate::world::{
     addresses as at,
     api::Api,
     certificates::{self, Certificates, Identity},

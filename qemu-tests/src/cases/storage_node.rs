@@ -1,0 +1,192 @@
+//! A Ceph storage machine: its disks become OSDs, an object on them outlives a power cut and a reinstall of the root, a disk
+//! with somebody's data is left alone, and once revoked it is good for nothing.
+
+use super::{blank_machine, until};
+use crate::{
+    journey::{DATA_DISK_GIB, Plan, inside},
+    process,
+    report::Report,
+    world::{
+        World, addresses as at,
+        firmware::NetworkBoot,
+        foreign,
+        machine::{self, Hardware, Machine},
+        region::ceph::Ceph,
+        slots,
+    },
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use contracts::{event::StepStatus, step::Step};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+const POOL: &str = "goods";
+const OBJECT: &str = "price-list";
+
+/// Runs the case.
+///
+/// # Errors
+/// When data is lost, a foreign disk is touched, or a revoked machine gets anywhere.
+pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Report) -> Result<()> {
+    let mut hardware = blank_machine(plan, world, NetworkBoot::Http, report).await?;
+    let photos = somebodys_disk(plan, world)?;
+    let before = foreign::checksum(&photos)?;
+    hardware.more_disks.push(photos.clone());
+
+    let first = start(plan, world, &hardware, 1, None, report).await?;
+    let joined = first.joined.context("the step join has no words")?;
+    ensure!(joined.contains("named \"photos\" and was not touched"), "the foreign disk is not named: {joined}");
+    ensure!(foreign::checksum(&photos)? == before, "the foreign disk was written to");
+    report.line(format!("check: a disk with somebody's data is named and left alone: yes ({joined})"));
+    result.line(first.words.trim_end());
+
+    let object = write_object(plan, world.region.ceph()?)?;
+    report.line("ceph: an object is written, three copies");
+    first.machine.pull_the_plug().await?;
+
+    let second = start(plan, world, &hardware, 2, Some(&first.boot_id), report).await?;
+    read_object(plan, world.region.ceph()?, &object).await?;
+    report.line("check: after a power cut the object is read again: yes");
+    second.machine.pull_the_plug().await?;
+
+    // What a reinstall of the root that was cut off leaves behind, and IT's word that it is to be done.
+    slots::unfinish_a(&world.root, &hardware.disk)?;
+    let said = world.registrar.reopen(&world.root, at::NODE)?;
+    report.line(format!("registrar machine reopen: {}", said.trim()));
+    let third = start(plan, world, &hardware, 3, Some(&second.boot_id), report).await?;
+    ensure!(third.divided.is_some_and(|words| words.contains("is as it was")), "the root was not installed again");
+    read_object(plan, world.region.ceph()?, &object).await?;
+    ensure!(foreign::checksum(&photos)? == before, "the foreign disk was written to");
+    report.line("check: after a reinstall of the root the OSDs are back, and the object is read again: yes");
+
+    revoked(plan, world, third.machine, report).await?;
+    stays_out(plan, world, &hardware, report).await?;
+    world.check()
+}
+
+/// A machine that its cluster calls ready.
+struct Started {
+    machine: Machine,
+    boot_id: String,
+    words: String,
+    joined: Option<String>,
+    divided: Option<String>,
+}
+
+async fn start(
+    plan: &Plan,
+    world: &mut World,
+    hardware: &Hardware,
+    number: u32,
+    before: Option<&str>,
+    report: &Report,
+) -> Result<Started> {
+    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, number)?;
+    let (member, took) = inside::wait_until_ready(plan, world, &mut machine, before, report).await?;
+    let status = inside::settled_status(world).await?;
+    report.line(format!("machine: ready after {:.1} s", took.as_secs_f64()));
+    let words = |step: Step| {
+        let done = status.steps.iter().find(|l| l.step == step && l.updated >= machine.started_at);
+        done.map(|line| line.message.clone())
+    };
+    let (joined, divided) = (words(Step::Join), words(Step::Partition));
+    Ok(Started { machine, boot_id: member.boot_id, words: member.words, joined, divided })
+}
+
+fn somebodys_disk(plan: &Plan, world: &World) -> Result<std::path::PathBuf> {
+    let image = plan.run.join("photos.raw");
+    machine::blank_disk(&image, DATA_DISK_GIB)?;
+    process::output(world.root.command("mkfs.ext4").args(["-q", "-F", "-L", "photos"]).arg(&image))
+        .context("making somebody's disk")?;
+    Ok(image)
+}
+
+/// Writes an object of random bytes from the store's LAN.
+fn write_object(plan: &Plan, ceph: &Ceph) -> Result<Vec<u8>> {
+    ceph.words(&["osd", "pool", "create", POOL, "8"])?;
+    ceph.words(&["osd", "pool", "application", "enable", POOL, "shop"])?;
+    let (bytes, file) = (random(1 << 20)?, plan.run.join("object"));
+    fs::write(&file, &bytes).context("writing the object's file")?;
+    process::output(rados(ceph).args(["--pool", POOL, "put", OBJECT]).arg(&file)).context("writing the object")?;
+    Ok(bytes)
+}
+
+/// Reads it back; placement groups may still be on their way.
+async fn read_object(plan: &Plan, ceph: &Ceph, wanted: &[u8]) -> Result<()> {
+    let file = plan.run.join("object-read");
+    let begin = Instant::now();
+    while let Err(error) = process::output(rados(ceph).args(["--pool", POOL, "get", OBJECT]).arg(&file)) {
+        ensure!(begin.elapsed() < Duration::from_secs(180), "the object cannot be read: {error:#}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    ensure!(fs::read(&file).context("reading what came back")? == wanted, "the object came back different");
+    Ok(())
+}
+
+fn rados(ceph: &Ceph) -> std::process::Command {
+    let mut command = ceph.client("rados");
+    // Objects whose OSDs are away are waited for without an end otherwise.
+    command.args(["--rados-osd-op-timeout", "60", "--rados-mon-op-timeout", "60"]);
+    command
+}
+
+fn random(bytes: usize) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut out = vec![0; bytes];
+    fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut out)).context("reading /dev/urandom")?;
+    Ok(out)
+}
+
+/// What the machine was given does not work any more, what it had open is closed, and it cannot come back.
+async fn revoked(plan: &Plan, world: &mut World, machine: Machine, report: &Report) -> Result<()> {
+    let ceph = world.region.ceph()?;
+    let entity = format!("client.shelfboot.{}", at::NODE);
+    let keyring = plan.run.join("stolen.keyring");
+    fs::write(&keyring, ceph.words(&["auth", "get", &entity])?).context("writing the machine's keyring")?;
+    let osd_keyring = plan.run.join("stolen-osd.keyring");
+    fs::write(&osd_keyring, ceph.words(&["auth", "get", "osd.0"])?).context("writing an OSD's keyring")?;
+    for (name, keyring) in [(entity.as_str(), &keyring), ("osd.0", &osd_keyring)] {
+        with_key(ceph, name, keyring).with_context(|| format!("{name} is refused before it is revoked"))?;
+    }
+    let said = world.registrar.revoke(world.region.root(&world.root), at::NODE)?;
+    report.line(format!("registrar machine revoke: {}", said.trim().replace('\n', "; ")));
+    let ceph = world.region.ceph()?;
+    for (name, keyring) in [(entity.as_str(), &keyring), ("osd.0", &osd_keyring)] {
+        match with_key(ceph, name, keyring) {
+            Ok(said) => bail!("{name} still works after it was revoked: {said}"),
+            Err(error) => {
+                let text = format!("{error:#}");
+                ensure!(text.contains("denied") || text.contains("ermission"), "refused, but not for that: {text}");
+            }
+        }
+    }
+    report.line("check: the monitors refuse the machine's key and its OSDs' keys: yes");
+    let begin = Instant::now();
+    while ceph.ask(&["osd", "stat"])?["num_up_osds"] != 0 {
+        ensure!(
+            begin.elapsed() < Duration::from_secs(120),
+            "OSDs of a revoked machine stay up: {}",
+            ceph.words(&["osd", "tree"])?
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    report.line("check: its OSDs are down: yes");
+    machine.pull_the_plug().await?;
+    Ok(())
+}
+
+fn with_key(ceph: &Ceph, name: &str, keyring: &Path) -> Result<String> {
+    process::output(ceph.with_key(name, keyring).args(["mon", "dump"]))
+}
+
+/// The same machine again, after it was revoked.
+async fn stays_out(plan: &Plan, world: &mut World, hardware: &Hardware, report: &Report) -> Result<()> {
+    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 4)?;
+    let line = until::step(world, &mut machine, at::MACHINE_MAC, Step::Enroll, StepStatus::Failed, report).await?;
+    ensure!(line.code.as_deref() == Some("revoked"), "the code is {:?}", line.code);
+    report.line("check: started again, it is refused: yes");
+    machine.pull_the_plug().await
+}
