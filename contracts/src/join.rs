@@ -21,8 +21,15 @@ pub const KUBERNETES: Driver =
 /// machine registers OSDs.
 pub const CEPH: Driver = Driver { name: "ceph", certificates: &[], values: &["fsid", "monitors", "key"] };
 
+/// A hypervisor of OpenStack Nova: users of its own at the message bus and at Keystone.
+pub const NOVA: Driver = Driver {
+    name: "nova",
+    certificates: &[],
+    values: &["transport", "keystone", "region", "user", "password", "userDomain", "project", "projectDomain"],
+};
+
 /// All drivers.
-pub const DRIVERS: [Driver; 2] = [KUBERNETES, CEPH];
+pub const DRIVERS: [Driver; 3] = [KUBERNETES, CEPH, NOVA];
 
 /// Finds a driver.
 #[must_use]

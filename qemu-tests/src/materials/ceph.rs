@@ -6,5 +6,5 @@ use super::tree::Tree;
 pub const CEPH: Tree = Tree {
     name: "ceph",
     about: "a Debian 13 root with Ceph's monitor and manager (about a minute)",
-    packages: &["ceph-common", "ceph-mgr", "ceph-mon", "iproute2"],
+    packages: &["ceph-base", "ceph-common", "ceph-mgr", "ceph-mon", "iproute2"],
 };

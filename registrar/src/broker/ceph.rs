@@ -118,13 +118,7 @@ impl CephBroker {
 
 impl JoinBroker for CephBroker {
     fn check(&self, _name: &str, csrs: &[Csr]) -> Result<Vec<Csr>, Objection> {
-        match csrs.first() {
-            None => Ok(Vec::new()),
-            Some(csr) => {
-                let reason = format!("no certificates are issued here for the purpose `{}`", csr.purpose);
-                Err(Objection { code: "csr-purpose", reason })
-            }
-        }
+        super::no_certificates(csrs)
     }
 
     fn join<'a>(&'a self, request: &'a JoinRequest) -> BoxFuture<'a, Result<JoinMaterial, BrokerError>> {

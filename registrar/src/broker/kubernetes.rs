@@ -28,7 +28,7 @@ const SLOWEST_POLL: Duration = Duration::from_secs(3);
 
 /// Why the cluster cannot be used at all.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum Unusable {
     /// The kubeconfig cannot be read.
     #[error("cannot use the kubeconfig {}", path.display())]
     Kubeconfig {
@@ -65,10 +65,10 @@ impl KubernetesBroker {
     /// Reads the kubeconfig; does not connect yet.
     ///
     /// # Errors
-    /// [`SetupError`].
-    pub async fn new(config: &KubernetesConfig) -> Result<Self, SetupError> {
+    /// [`Unusable`].
+    pub async fn new(config: &KubernetesConfig) -> Result<Self, Unusable> {
         let path = &config.kubeconfig;
-        let failed = |source| SetupError::Kubeconfig { path: path.clone(), source };
+        let failed = |source| Unusable::Kubeconfig { path: path.clone(), source };
         let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
         let options = KubeConfigOptions::default();
         let mut client = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
@@ -78,9 +78,9 @@ impl KubernetesBroker {
         // Otherwise the idle time of a pooled connection counts against the next answer.
         client.reset_reader_on_write = true;
         let roots = client.root_cert.as_deref().filter(|roots| !roots.is_empty());
-        let ca = roots.ok_or_else(|| SetupError::NoCa(path.clone()))?.iter().map(|der| certificate_pem(der)).collect();
+        let ca = roots.ok_or_else(|| Unusable::NoCa(path.clone()))?.iter().map(|der| certificate_pem(der)).collect();
         Ok(Self {
-            client: kube::Client::try_from(client).map_err(SetupError::Client)?,
+            client: kube::Client::try_from(client).map_err(Unusable::Client)?,
             ca,
             endpoint: config.endpoint.clone(),
             signer: config.signer.clone(),

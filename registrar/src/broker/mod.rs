@@ -3,9 +3,11 @@
 
 mod ceph;
 mod kubernetes;
+mod nova;
 
 pub use ceph::CephBroker;
-pub use kubernetes::{KubernetesBroker, SetupError, check as check_kubernetes};
+pub use kubernetes::{KubernetesBroker, Unusable as KubernetesUnusable, check as check_kubernetes};
+pub use nova::{NovaBroker, Unusable as NovaUnusable};
 
 use crate::config::Config;
 use contracts::enrollment::{Csr, JoinMaterial};
@@ -77,6 +79,28 @@ pub trait JoinBroker: Send + Sync + std::fmt::Debug {
     fn revoke<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, BrokerError>>;
 }
 
+/// Why a cluster's configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Kubernetes.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesUnusable),
+    /// Nova.
+    #[error(transparent)]
+    Nova(#[from] NovaUnusable),
+}
+
+/// For drivers that hand out no certificates.
+fn no_certificates(csrs: &[Csr]) -> Result<Vec<Csr>, Objection> {
+    match csrs.first() {
+        None => Ok(Vec::new()),
+        Some(csr) => {
+            let reason = format!("no certificates are issued here for the purpose `{}`", csr.purpose);
+            Err(Objection { code: "csr-purpose", reason })
+        }
+    }
+}
+
 impl Brokers {
     /// The brokers that a configuration names. Nothing is connected yet.
     ///
@@ -89,6 +113,9 @@ impl Brokers {
         }
         if let Some(cluster) = &config.ceph {
             brokers.serve(&cluster.templates, Arc::new(CephBroker::new(cluster)));
+        }
+        if let Some(cluster) = &config.nova {
+            brokers.serve(&cluster.templates, Arc::new(NovaBroker::new(cluster)?));
         }
         Ok(brokers)
     }

@@ -3,7 +3,7 @@
 use super::Interrupted;
 use super::machines::{BadCode, NotRevoked, UnknownMachine};
 use contracts::exit::{Code, Lack};
-use registrar::broker::SetupError;
+use registrar::broker::{KubernetesUnusable, NovaUnusable, SetupError};
 use registrar::chain;
 use registrar::inventory_watch::LoadError;
 use registrar::server::StartError;
@@ -63,11 +63,16 @@ fn code(error: &anyhow::Error) -> Code {
         if cause.is::<YamlError>() {
             return Some(Code::Input);
         }
+        if let Some(cluster) = cause.downcast_ref::<SetupError>() {
+            let input = !matches!(
+                cluster,
+                SetupError::Kubernetes(KubernetesUnusable::Client(_)) | SetupError::Nova(NovaUnusable::Client(_))
+            );
+            return input.then_some(Code::Input);
+        }
         match cause.downcast_ref::<StartError>()? {
             StartError::Listen { .. } => Some(Code::Host),
-            StartError::Cluster(SetupError::Kubeconfig { .. } | SetupError::NoCa(_)) | StartError::Tls(_) => {
-                Some(Code::Input)
-            }
+            StartError::Tls(_) => Some(Code::Input),
             StartError::Inventory(LoadError::File(_)) => Some(Code::Input),
             _ => None,
         }
@@ -108,6 +113,13 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         if let Some(not) = cause.downcast_ref::<NotRevoked>() {
             return Some(not.hint());
         }
+        match cause.downcast_ref::<SetupError>() {
+            Some(SetupError::Kubernetes(_)) => {
+                return Some("`kubernetes.kubeconfig` needs the rights in deploy/rbac.yaml");
+            }
+            Some(SetupError::Nova(_)) => return Some("deploy/nova.md shows what the registrar needs at the region"),
+            None => {}
+        }
         match cause.downcast_ref::<YamlError>() {
             Some(YamlError::Read { .. }) => return Some("name a file that exists and that you may read"),
             Some(YamlError::Content { .. }) => return Some("correct the file at that line"),
@@ -117,7 +129,6 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
             StartError::Listen { .. } => {
                 Some("is another registrar running? `listen` in the configuration sets the address")
             }
-            StartError::Cluster(_) => Some("`kubernetes.kubeconfig` needs the rights in deploy/rbac.yaml"),
             _ => None,
         }
     });

@@ -103,6 +103,7 @@ impl World {
             keep_events: time::Duration::days(90),
             kubernetes: None,
             ceph: None,
+            nova: None,
         };
         let (cluster, stop) = (Arc::new(PlayedCluster::default()), CancellationToken::new());
         let mut brokers = Brokers::default();

@@ -17,11 +17,12 @@ use std::{
 /// The registrar's entity.
 const REGISTRAR: &str = "client.registrar";
 
-/// Modules of the manager that want Python packages, or have nothing to do here. Without a word they would only put a warning
-/// into the cluster's health.
-const NO_MODULES: &str = "alerts cephadm cli_api crash dashboard devicehealth diskprediction_local feedback influx insights iostat \
-    k8sevents localpool mds_autoscaler mirroring nfs osd_perf_query osd_support prometheus restful rgw rook selftest \
-    snap_schedule stats telegraf telemetry test_orchestrator zabbix";
+/// Every module of the manager. Debian 13's python3-bcrypt cannot be loaded into the interpreters that the manager makes
+/// (PyO3 issue 576), and modules that fail turn the cluster's health red; none has anything to do here.
+const NO_MODULES: &str = "alerts balancer cephadm cli_api crash dashboard devicehealth diskprediction_local feedback influx \
+    insights iostat k8sevents localpool mds_autoscaler mirroring nfs orchestrator osd_perf_query osd_support pg_autoscaler \
+    progress prometheus rbd_support restful rgw rook selftest snap_schedule stats status telegraf telemetry \
+    test_orchestrator volumes zabbix";
 
 /// A running cluster.
 #[derive(Debug)]

@@ -3,11 +3,17 @@
 use crate::yaml::{self, Complaint, YamlError};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
+mod ceph;
+mod kubernetes;
+mod nova;
+
+pub use ceph::CephConfig;
+pub use kubernetes::{KUBELET_CLIENT_SIGNER, KubernetesConfig};
+pub use nova::NovaConfig;
+
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-
-/// The signer whose certificates a kubelet uses towards the API server.
-pub const KUBELET_CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /// Long enough to compare one season's faults with the next.
 const KEEP_EVENTS_DAYS: u32 = 90;
@@ -27,38 +33,8 @@ pub struct Config {
     pub kubernetes: Option<KubernetesConfig>,
     /// The Ceph cluster that machines join.
     pub ceph: Option<CephConfig>,
-}
-
-/// How the registrar reaches a Ceph cluster, and what it tells machines about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CephConfig {
-    /// The program `ceph`.
-    pub program: PathBuf,
-    /// The cluster's ceph.conf.
-    pub conf: PathBuf,
-    /// The registrar's own keyring; see `deploy/ceph-caps.txt` for its rights.
-    pub keyring: PathBuf,
-    /// The entity in the keyring.
-    pub name: String,
-    /// The cluster's id.
-    pub fsid: String,
-    /// The monitors as machines reach them, as `mon_host` takes them.
-    pub monitors: String,
-    /// The templates whose machines join it.
-    pub templates: Vec<String>,
-}
-
-/// How the registrar reaches the cluster, and what it tells nodes about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KubernetesConfig {
-    /// The registrar's own credential; see `deploy/rbac.yaml` for its rights.
-    pub kubeconfig: PathBuf,
-    /// The API server as nodes reach it.
-    pub endpoint: String,
-    /// The CSR signer.
-    pub signer: String,
-    /// The templates whose machines join it.
-    pub templates: Vec<String>,
+    /// The region of OpenStack whose hypervisors machines become.
+    pub nova: Option<NovaConfig>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,36 +46,10 @@ struct Document {
     state: PathBuf,
     inventory: PathBuf,
     keep_events_days: Option<Spanned<u32>>,
-    kubernetes: Option<KubernetesShape>,
-    ceph: Option<CephShape>,
+    kubernetes: Option<kubernetes::Shape>,
+    ceph: Option<ceph::Shape>,
+    nova: Option<nova::Shape>,
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CephShape {
-    program: Option<PathBuf>,
-    conf: PathBuf,
-    keyring: PathBuf,
-    name: Option<Spanned<String>>,
-    fsid: Spanned<String>,
-    monitors: Spanned<String>,
-    templates: Option<Vec<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KubernetesShape {
-    kubeconfig: PathBuf,
-    endpoint: Spanned<String>,
-    signer: Option<String>,
-    templates: Option<Vec<String>>,
-}
-
-/// The templates that ship with the project and join Kubernetes.
-const KUBERNETES_TEMPLATES: [&str; 2] = ["k8s-control-plane", "k8s-worker"];
-
-/// The one that joins Ceph.
-const CEPH_TEMPLATES: [&str; 1] = ["storage-node"];
 
 /// Reads and validates a configuration file; relative paths in it start at the file's own folder.
 ///
@@ -117,9 +67,16 @@ fn validate(document: Document, base: &Path) -> Result<Config, Complaint> {
         .value
         .parse()
         .map_err(|_| Complaint::about(&document.listen, "listen needs ADDRESS:PORT, for example 0.0.0.0:7443"))?;
-    let kubernetes = document.kubernetes.map(|shape| validate_kubernetes(shape, base)).transpose()?;
-    let ceph = document.ceph.map(|shape| validate_ceph(shape, base)).transpose()?;
-    if let Some(twice) = in_common(kubernetes.as_ref().map(|k| &k.templates), ceph.as_ref().map(|c| &c.templates)) {
+    let kubernetes = document.kubernetes.map(|shape| shape.validate(base)).transpose()?;
+    let ceph = document.ceph.map(|shape| shape.validate(base)).transpose()?;
+    let nova = document.nova.map(|shape| shape.validate(base)).transpose()?;
+    let served = [
+        kubernetes.as_ref().map(|cluster| &cluster.templates),
+        ceph.as_ref().map(|cluster| &cluster.templates),
+        nova.as_ref().map(|cluster| &cluster.templates),
+    ];
+    let mut seen = HashSet::new();
+    if let Some(twice) = served.into_iter().flatten().flatten().find(|template| !seen.insert(*template)) {
         let text = format!("the template {twice} is given to two clusters; a machine joins one");
         return Err(Complaint::about(&document.kind, text));
     }
@@ -134,46 +91,7 @@ fn validate(document: Document, base: &Path) -> Result<Config, Complaint> {
         keep_events: time::Duration::days(days.into()),
         kubernetes,
         ceph,
-    })
-}
-
-fn in_common<'a>(one: Option<&'a Vec<String>>, other: Option<&Vec<String>>) -> Option<&'a String> {
-    let other = other?;
-    one?.iter().find(|template| other.contains(template))
-}
-
-fn validate_ceph(shape: CephShape, base: &Path) -> Result<CephConfig, Complaint> {
-    if shape.fsid.value.parse::<uuid::Uuid>().is_err() {
-        return Err(Complaint::about(&shape.fsid, "fsid needs the cluster's UUID, as `ceph fsid` prints it"));
-    }
-    if shape.monitors.value.trim().is_empty() || shape.monitors.value.contains('\n') {
-        return Err(Complaint::about(&shape.monitors, "monitors needs one line, for example [v2:10.98.0.2:3300]"));
-    }
-    if let Some(name) = shape.name.as_ref().filter(|name| !name.value.starts_with("client.")) {
-        return Err(Complaint::about(name, "name needs an entity of the kind client, for example client.registrar"));
-    }
-    let program = shape.program.unwrap_or_else(|| "ceph".into());
-    Ok(CephConfig {
-        // A bare name is looked for in PATH.
-        program: if program.components().count() > 1 { base.join(program) } else { program },
-        conf: base.join(shape.conf),
-        keyring: base.join(shape.keyring),
-        name: shape.name.map_or_else(|| "client.registrar".into(), |name| name.value),
-        fsid: shape.fsid.value,
-        monitors: shape.monitors.value,
-        templates: shape.templates.unwrap_or_else(|| CEPH_TEMPLATES.map(str::to_owned).to_vec()),
-    })
-}
-
-fn validate_kubernetes(shape: KubernetesShape, base: &Path) -> Result<KubernetesConfig, Complaint> {
-    if !shape.endpoint.value.starts_with("https://") {
-        return Err(Complaint::about(&shape.endpoint, "endpoint needs an https:// URL that nodes can reach"));
-    }
-    Ok(KubernetesConfig {
-        kubeconfig: base.join(shape.kubeconfig),
-        endpoint: shape.endpoint.value,
-        signer: shape.signer.unwrap_or_else(|| KUBELET_CLIENT_SIGNER.into()),
-        templates: shape.templates.unwrap_or_else(|| KUBERNETES_TEMPLATES.map(str::to_owned).to_vec()),
+        nova,
     })
 }
 
@@ -230,6 +148,31 @@ kubernetes:
         assert!(name.contains("client.registrar"), "{name}");
         let twice = complaint(&format!("{GOOD}{CEPH}  templates: [k8s-worker]\n"));
         assert!(twice.contains("k8s-worker is given to two clusters"), "{twice}");
+    }
+
+    const NOVA: &str = "nova:
+  keystone: http://10.98.0.2:5000/v3/
+  region: north
+  passwordFile: keystone-password
+  bus:
+    address: 10.98.0.2:5672
+    management: http://10.98.0.2:15672
+    passwordFile: bus-password
+";
+
+    #[test]
+    fn nova_has_defaults_and_https_needs_its_ca() {
+        let nova = parse(&format!("{GOOD}{NOVA}")).unwrap().nova.unwrap();
+        assert_eq!((nova.keystone.as_str(), nova.bus_vhost.as_str()), ("http://10.98.0.2:5000/v3", "/"));
+        assert_eq!(nova.bus_password_file, Path::new("etc/bus-password"));
+        assert_eq!(nova.templates, ["hypervisor"]);
+        let complaint = |text: &str| parse(text).unwrap_err().to_string();
+        let ca = complaint(&format!("{GOOD}{NOVA}").replace("keystone: http:", "keystone: https:"));
+        assert!(ca.starts_with("etc/registrar.yaml:10:13: ") && ca.contains("`ca:`"), "{ca}");
+        let bus = complaint(&format!("{GOOD}{NOVA}").replace("0.2:5672", "0.2"));
+        assert!(bus.starts_with("etc/registrar.yaml:14:14: "), "{bus}");
+        let none = complaint(&format!("{GOOD}{NOVA}  discover: []\n"));
+        assert!(none.contains("nova-manage"), "{none}");
     }
 
     #[test]
