@@ -76,3 +76,12 @@ fn values_of_the_wrong_kind_are_refused_with_their_place() {
     .collect();
     insta::assert_snapshot!(refused.join("\n"));
 }
+
+#[test]
+fn the_hypervisor_is_complete_without_settings() {
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/hypervisor.yaml");
+    let merged = profiles::load(&template, None).unwrap();
+    assert!(merged.files["/etc/nova/nova.conf"].content.contains("virt_type = kvm\n"));
+    assert!(merged.units["nova-compute.service"] && !merged.units["open-iscsi.service"]);
+    insta::assert_json_snapshot!(merged.join);
+}

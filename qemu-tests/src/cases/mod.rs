@@ -4,6 +4,8 @@ pub mod admission;
 pub mod checks;
 pub mod claim;
 pub mod foreign_disk;
+pub mod hypervisor;
+pub mod member;
 pub mod secure_boot;
 pub mod storage_node;
 pub mod tamper;
@@ -55,10 +57,12 @@ pub enum Story {
     SecureBoot,
     /// A Ceph OSD machine and its data.
     StorageNode,
+    /// A hypervisor of Nova and a server on it.
+    Hypervisor,
 }
 
 /// All cases.
-pub const ALL: [Case; 11] = [
+pub const ALL: [Case; 12] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -136,6 +140,13 @@ pub const ALL: [Case; 11] = [
         template: "storage-node",
         story: Story::StorageNode,
     },
+    Case {
+        name: "hypervisor",
+        about: "Nova counts on the machine and starts a server on it; once revoked, its credentials are useless",
+        core: false,
+        template: "hypervisor",
+        story: Story::Hypervisor,
+    },
 ];
 
 /// Finds a case.
@@ -164,6 +175,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
+        Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::SecureBoot => {
             secure_boot::refusals(plan, &mut world, report).await?;

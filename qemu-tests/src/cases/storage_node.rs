@@ -1,9 +1,9 @@
 //! A Ceph storage machine: its disks become OSDs, an object on them outlives a power cut and a reinstall of the root, a disk
 //! with somebody's data is left alone, and once revoked it is good for nothing.
 
-use super::{blank_machine, until};
+use super::{blank_machine, member::start, until};
 use crate::{
-    journey::{DATA_DISK_GIB, Plan, inside},
+    journey::{DATA_DISK_GIB, Plan},
     process,
     report::Report,
     world::{
@@ -37,17 +37,17 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     hardware.more_disks.push(photos.clone());
 
     let first = start(plan, world, &hardware, 1, None, report).await?;
-    let joined = first.joined.context("the step join has no words")?;
+    let joined = first.words_of(Step::Join)?;
     ensure!(joined.contains("named \"photos\" and was not touched"), "the foreign disk is not named: {joined}");
     ensure!(foreign::checksum(&photos)? == before, "the foreign disk was written to");
     report.line(format!("check: a disk with somebody's data is named and left alone: yes ({joined})"));
-    result.line(first.words.trim_end());
+    result.line(first.member.words.trim_end());
 
     let object = write_object(plan, world.region.ceph()?)?;
     report.line("ceph: an object is written, three copies");
     first.machine.pull_the_plug().await?;
 
-    let second = start(plan, world, &hardware, 2, Some(&first.boot_id), report).await?;
+    let second = start(plan, world, &hardware, 2, Some(&first.member.boot_id), report).await?;
     read_object(plan, world.region.ceph()?, &object).await?;
     report.line("check: after a power cut the object is read again: yes");
     second.machine.pull_the_plug().await?;
@@ -56,8 +56,11 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     slots::unfinish_a(&world.root, &hardware.disk)?;
     let said = world.registrar.reopen(&world.root, at::NODE)?;
     report.line(format!("registrar machine reopen: {}", said.trim()));
-    let third = start(plan, world, &hardware, 3, Some(&second.boot_id), report).await?;
-    ensure!(third.divided.is_some_and(|words| words.contains("is as it was")), "the root was not installed again");
+    let third = start(plan, world, &hardware, 3, Some(&second.member.boot_id), report).await?;
+    ensure!(
+        third.words_of(Step::Partition)?.contains("is as it was"),
+        "the root was not installed again, or without its state"
+    );
     read_object(plan, world.region.ceph()?, &object).await?;
     ensure!(foreign::checksum(&photos)? == before, "the foreign disk was written to");
     report.line("check: after a reinstall of the root the OSDs are back, and the object is read again: yes");
@@ -65,35 +68,6 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     revoked(plan, world, third.machine, report).await?;
     stays_out(plan, world, &hardware, report).await?;
     world.check()
-}
-
-/// A machine that its cluster calls ready.
-struct Started {
-    machine: Machine,
-    boot_id: String,
-    words: String,
-    joined: Option<String>,
-    divided: Option<String>,
-}
-
-async fn start(
-    plan: &Plan,
-    world: &mut World,
-    hardware: &Hardware,
-    number: u32,
-    before: Option<&str>,
-    report: &Report,
-) -> Result<Started> {
-    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, number)?;
-    let (member, took) = inside::wait_until_ready(plan, world, &mut machine, before, report).await?;
-    let status = inside::settled_status(world).await?;
-    report.line(format!("machine: ready after {:.1} s", took.as_secs_f64()));
-    let words = |step: Step| {
-        let done = status.steps.iter().find(|l| l.step == step && l.updated >= machine.started_at);
-        done.map(|line| line.message.clone())
-    };
-    let (joined, divided) = (words(Step::Join), words(Step::Partition));
-    Ok(Started { machine, boot_id: member.boot_id, words: member.words, joined, divided })
 }
 
 fn somebodys_disk(plan: &Plan, world: &World) -> Result<std::path::PathBuf> {

@@ -5,6 +5,7 @@ pub mod ceph;
 pub mod image;
 pub mod kubernetes;
 pub mod lab;
+pub mod openstack;
 pub mod programs;
 pub mod region;
 pub mod tree;

@@ -3,6 +3,7 @@
 use super::{
     ceph::CEPH,
     kubernetes::{self, Kubernetes},
+    openstack,
 };
 use crate::{cache::Cache, host::mirror::Mirrors, report::Report, world::addresses as at};
 use anyhow::Result;
@@ -20,6 +21,11 @@ pub enum Materials {
         programs: PathBuf,
         /// The registrar's manifest for the cluster.
         rbac: PathBuf,
+    },
+    /// OpenStack: message bus, databases, Keystone, Placement, Nova.
+    Nova {
+        /// The prepared tree.
+        tree: PathBuf,
     },
     /// Ceph's monitor and manager.
     Ceph {
@@ -79,6 +85,17 @@ pub fn prepare(
                 person: true,
             })
         }
+        "hypervisor" => Ok(Prepared {
+            materials: Materials::Nova { tree: openstack::make(cache, mirrors, report)?.path },
+            shape: Shape { memory_mib: 2048, data_disks: 0 },
+            parameters: object(json!({
+                // Emulation in emulation: nothing else works everywhere.
+                "nova.virtType": "qemu",
+                "nova.cpuMode": "none",
+                "nova.reservedMemoryMiB": "256",
+            })),
+            person: false,
+        }),
         _ => {
             let kubernetes = kubernetes::make(cache, mirrors, lab, report)?;
             let parameters = parameters_for(&kubernetes);

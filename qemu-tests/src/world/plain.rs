@@ -58,6 +58,33 @@ impl SmallGuest {
         Ok(Self { kernel, initrd, folder: folder.to_owned() })
     }
 
+    /// The kernel.
+    #[must_use]
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
+    /// A tiny initrd for it, without drivers: it says this word on the console, again and again.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn speaker(&self, root: &Root, word: &str) -> Result<PathBuf> {
+        let tree = self.folder.join("speaker");
+        fs::create_dir_all(tree.join("bin")).context("making the speaker's folder")?;
+        process::output(root.command("cp").arg("/usr/bin/busybox").arg(tree.join("bin/busybox")))?;
+        // Without /dev/console in the archive, which not everybody may make, init has no output until it opens one.
+        let script = format!(
+            "#!/bin/busybox sh\nB=/bin/busybox\n$B mount -t devtmpfs dev /dev\nexec >/dev/console 2>&1\n\
+             while :; do $B echo '{word}'; $B sleep 5; done\n"
+        );
+        fs::write(tree.join("init"), script).context("writing the speaker's script")?;
+        let initrd = self.folder.join("speaker.cpio");
+        let script = "cd \"$1\" && chmod 0755 init bin/busybox && mkdir -p dev && \
+            printf 'init\\nbin\\nbin/busybox\\ndev\\n' | cpio --quiet -o -H newc -R 0:0 > \"$2\"";
+        process::output(root.command("sh").args(["-c", script, "sh"]).arg(&tree).arg(&initrd))?;
+        Ok(initrd)
+    }
+
     fn command(&self, root: &Root, accelerator: Accelerator, memory_mib: u32, task: &str) -> Command {
         let mut command = root.command("qemu-system-x86_64");
         command

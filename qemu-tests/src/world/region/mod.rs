@@ -3,8 +3,9 @@
 pub mod ceph;
 pub mod kubernetes;
 mod node;
+pub mod nova;
 
-use self::{ceph::Ceph, kubernetes::ControlPlane};
+use self::{ceph::Ceph, kubernetes::ControlPlane, nova::Nova};
 use super::root::Root;
 use crate::{journey::Plan, materials::region::Materials};
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +22,8 @@ pub enum Region {
     Kubernetes(Box<ControlPlane>, PathBuf),
     /// Ceph.
     Ceph(Box<Ceph>),
+    /// OpenStack.
+    Nova(Box<Nova>),
 }
 
 /// A machine, as its cluster shows it.
@@ -49,6 +52,7 @@ impl Region {
                 let kubeconfig = plane.admit_registrar(&read(rbac)?).await?;
                 Ok(Self::Kubernetes(Box::new(plane), kubeconfig))
             }
+            Materials::Nova { tree } => Ok(Self::Nova(Box::new(Nova::start(root, tree, folder, logs).await?))),
             Materials::Ceph { tree, caps } => {
                 let disks = plan.shape.data_disks;
                 Ok(Self::Ceph(Box::new(Ceph::start(root, tree, folder, logs, &read(caps)?, disks).await?)))
@@ -62,6 +66,7 @@ impl Region {
         match self {
             Self::Kubernetes(..) => "Kubernetes",
             Self::Ceph(_) => "Ceph",
+            Self::Nova(_) => "OpenStack",
         }
     }
 
@@ -72,7 +77,18 @@ impl Region {
     pub fn ceph(&self) -> Result<&Ceph> {
         match self {
             Self::Ceph(ceph) => Ok(ceph),
-            Self::Kubernetes(..) => bail!("this case needs a template whose machines join Ceph"),
+            _ => bail!("this case needs a template whose machines join Ceph"),
+        }
+    }
+
+    /// OpenStack.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn nova(&self) -> Result<&Nova> {
+        match self {
+            Self::Nova(nova) => Ok(nova),
+            _ => bail!("this case needs a template whose machines join Nova"),
         }
     }
 
@@ -84,6 +100,7 @@ impl Region {
         match self {
             Self::Kubernetes(plane, _) => plane.check(),
             Self::Ceph(ceph) => ceph.check(),
+            Self::Nova(nova) => nova.check(),
         }
     }
 
@@ -93,6 +110,7 @@ impl Region {
         match self {
             Self::Kubernetes(..) => world,
             Self::Ceph(ceph) => &ceph.root,
+            Self::Nova(nova) => &nova.root,
         }
     }
 
@@ -104,6 +122,7 @@ impl Region {
                 ("kubernetes", json!({"kubeconfig": kubeconfig, "endpoint": plane.endpoint}))
             }
             Self::Ceph(ceph) => ("ceph", ceph.configuration()),
+            Self::Nova(nova) => ("nova", nova.configuration()),
         }
     }
 
@@ -115,6 +134,7 @@ impl Region {
         match self {
             Self::Kubernetes(plane, _) => node::get(&plane.api, name).await,
             Self::Ceph(ceph) => ceph.member(name).await,
+            Self::Nova(nova) => nova.member(name).await,
         }
     }
 }
