@@ -17,13 +17,6 @@ use std::{
 /// The registrar's entity.
 const REGISTRAR: &str = "client.registrar";
 
-/// Every module of the manager. Debian 13's python3-bcrypt cannot be loaded into the interpreters that the manager makes
-/// (PyO3 issue 576), and modules that fail turn the cluster's health red; none has anything to do here.
-const NO_MODULES: &str = "alerts balancer cephadm cli_api crash dashboard devicehealth diskprediction_local feedback influx \
-    insights iostat k8sevents localpool mds_autoscaler mirroring nfs orchestrator osd_perf_query osd_support pg_autoscaler \
-    progress prometheus rbd_support restful rgw rook selftest snap_schedule stats status telegraf telemetry \
-    test_orchestrator volumes zabbix";
-
 /// A running cluster.
 #[derive(Debug)]
 pub struct Ceph {
@@ -204,14 +197,16 @@ mon_allow_pool_delete = true
 
 [mgr]
 mgr_data = {folder}/mgr
-mgr_disabled_modules = {NO_MODULES}
 ",
         monitors = monitors()
     )
 }
 
-/// Ceph's "Manual deployment" for one monitor. Arguments: folder, fsid, monitors.
+/// Debian 13's python3-bcrypt cannot be loaded into the interpreters that the manager makes for its modules (PyO3 issue 576),
+/// and only the dashboard's passwords want it; modules that fail would turn the cluster's health red.
+/// Then Ceph's "Manual deployment" for one monitor. Arguments: folder, fsid, monitors.
 const MAKE: &str = r#"
+sed -i '/^import bcrypt$/d' /usr/share/ceph/mgr/mgr_util.py
 cd "$1"
 mkdir -p mon mgr /run/ceph
 ceph-authtool --create-keyring keyring --gen-key --name mon. --cap mon 'allow *'
