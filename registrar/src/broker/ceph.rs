@@ -70,7 +70,7 @@ impl CephBroker {
         command.args(["--connect-timeout", "10"]).args(words).stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, command.output()).await;
         let output = output.map_err(|_| failed(format!("no answer in {} s", PATIENCE.as_secs())))?;
-        let output = output.map_err(|error| failed(error.to_string()))?;
+        let output = output.map_err(|error| failed(format!("{} cannot be started: {error}", program.display())))?;
         if output.status.success() {
             return Ok(output.stdout);
         }

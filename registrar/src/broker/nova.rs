@@ -119,7 +119,7 @@ impl NovaBroker {
         command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(DISCOVERY, command.output()).await;
         let output = output.map_err(|_| failed(format!("no end in {} s", DISCOVERY.as_secs())))?;
-        let output = output.map_err(|error| failed(error.to_string()))?;
+        let output = output.map_err(|error| failed(format!("it cannot be started: {error}")))?;
         if output.status.success() {
             return Ok(());
         }

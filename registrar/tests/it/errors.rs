@@ -27,7 +27,7 @@ fn serve(place: &Place) -> String {
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["--help"],
         &["init", "--help"],
         &["store", "--help"],
@@ -37,6 +37,7 @@ fn help_of_every_command() {
         &["machine", "show", "--help"],
         &["machine", "waiting", "--help"],
         &["machine", "approve", "--help"],
+        &["machine", "revoke", "--help"],
         &["machine", "reopen", "--help"],
         &["completions", "--help"],
     ];
@@ -89,6 +90,50 @@ fn wrong_files_that_the_configuration_names() {
         &format!("{CONFIG}kubernetes:\n  kubeconfig: kubeconfig\n  endpoint: https://127.0.0.1:1\n"),
     );
     assert_snapshot!([no_state, no_inventory, wrong_inventory, no_kubeconfig].map(|place| serve(&place)).join("\n"));
+}
+
+const CEPH: &str = "ceph:\n  program: ./ceph\n  conf: ceph.conf\n  keyring: keyring\n  fsid: \
+                    3f0b5d3e-5d4a-4a64-8a4e-0d0c2a1b7f11\n  monitors: 127.0.0.1\n";
+const NOVA: &str = "nova:\n  keystone: http://127.0.0.1:9/v3\n  region: north\n  passwordFile: password\n  bus:\n    \
+                    address: 127.0.0.1:9\n    management: http://127.0.0.1:9\n    passwordFile: password\n";
+
+#[test]
+fn clusters_that_cannot_be_used() {
+    let both = ready();
+    both.file("registrar.yaml", &format!("{CONFIG}{CEPH}  templates: [hypervisor]\n{NOVA}"));
+    let no_password = ready();
+    no_password.file("registrar.yaml", &format!("{CONFIG}{NOVA}"));
+    assert_snapshot!([both, no_password].map(|place| serve(&place)).join("\n"));
+}
+
+#[test]
+fn a_machine_that_cannot_be_revoked_at_its_cluster_is_kept_out_all_the_same() {
+    let place = ready();
+    let inventory = "apiVersion: shelfboot.dev/v1\nkind: Inventory\nstores:\n  - name: s\n    machines:\n";
+    let machine = |name: &str, template: &str, digit: u8| {
+        format!("      - {{name: {name}, template: {template}, channel: stable, mac: '52:54:00:00:00:0{digit}'}}\n")
+    };
+    let machines = [machine("osd-1", "storage-node", 1), machine("hv-1", "hypervisor", 2), machine("till", "till", 3)];
+    place.file("inventory.yaml", &format!("{inventory}{}", machines.concat()));
+    place.file("registrar.yaml", &format!("{CONFIG}{CEPH}{NOVA}"));
+    place.file("password", "secret\n");
+    let revoke = |name: &str| place.run(&["machine", "revoke", name, "--config", "registrar.yaml"]);
+    // Only a running server takes names from the inventory.
+    let unknown = revoke("osd-1");
+    let log = std::fs::File::create(place.file("log", "")).unwrap();
+    let mut server = place.command(&["serve", "--config", "registrar.yaml"]).stderr(log).spawn().unwrap();
+    let begin = Instant::now();
+    while !std::fs::read_to_string(place.path("log")).unwrap().contains("ready") {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let said = ["osd-1", "hv-1", "till"].map(revoke);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_snapshot!([vec![unknown], said.to_vec()].concat().join("\n"));
+    let shown = place.run(&["machine", "show", "osd-1", "--state", "state"]);
+    let revoked = shown.lines().find(|line| line.starts_with("revoked")).unwrap();
+    assert!(revoked.contains("20"), "{shown}");
 }
 
 #[test]
