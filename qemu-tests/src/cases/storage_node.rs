@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use contracts::{event::StepStatus, step::Step};
+use contracts::{claim, event::StepStatus, step::Step};
 use std::{
     fs,
     path::Path,
@@ -36,7 +36,12 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     let before = foreign::checksum(&photos)?;
     hardware.more_disks.push(photos.clone());
 
-    let first = start(plan, world, &hardware, 1, None, report).await?;
+    cut_off_while_it_joins(plan, world, &hardware, report).await?;
+    let first = start(plan, world, &hardware, 2, None, report).await?;
+    let osds = world.region.ceph()?.ask(&["osd", "stat"])?;
+    ensure!(osds["num_osds"] == plan.shape.data_disks, "the OSD that was cut off is still known: {osds}");
+    report
+        .line("check: after a power cut while OSDs were made, each disk has one, and the cluster knows no other: yes");
     let joined = first.words_of(Step::Join)?;
     ensure!(joined.contains("named \"photos\" and was not touched"), "the foreign disk is not named: {joined}");
     ensure!(foreign::checksum(&photos)? == before, "the foreign disk was written to");
@@ -47,7 +52,7 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     report.line("ceph: an object is written, three copies");
     first.machine.pull_the_plug().await?;
 
-    let second = start(plan, world, &hardware, 2, Some(&first.member.boot_id), report).await?;
+    let second = start(plan, world, &hardware, 3, Some(&first.member.boot_id), report).await?;
     read_object(plan, world.region.ceph()?, &object).await?;
     report.line("check: after a power cut the object is read again: yes");
     second.machine.pull_the_plug().await?;
@@ -56,7 +61,7 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     slots::unfinish_a(&world.root, &hardware.disk)?;
     let said = world.registrar.reopen(&world.root, at::NODE)?;
     report.line(format!("registrar machine reopen: {}", said.trim()));
-    let third = start(plan, world, &hardware, 3, Some(&second.member.boot_id), report).await?;
+    let third = start(plan, world, &hardware, 4, Some(&second.member.boot_id), report).await?;
     ensure!(
         third.words_of(Step::Partition)?.contains("is as it was"),
         "the root was not installed again, or without its state"
@@ -68,6 +73,23 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     revoked(plan, world, third.machine, report).await?;
     stays_out(plan, world, &hardware, report).await?;
     world.check()
+}
+
+/// The plug is pulled when the second OSD has its number, and is not whole.
+async fn cut_off_while_it_joins(plan: &Plan, world: &mut World, hardware: &Hardware, report: &Report) -> Result<()> {
+    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 1)?;
+    let waiting = until::step(world, &mut machine, at::MACHINE_MAC, Step::Enroll, StepStatus::Waiting, report).await?;
+    let code = waiting.message.split(' ').find_map(claim::normal).context("there is no claim code in its words")?;
+    world.registrar.approve(&world.root, &code)?;
+    until::step(world, &mut machine, at::MACHINE_MAC, Step::Join, StepStatus::Started, report).await?;
+    let begin = Instant::now();
+    while world.region.ceph()?.ask(&["osd", "stat"])?["num_osds"].as_u64().is_none_or(|osds| osds < 2) {
+        world.check()?;
+        machine.check()?;
+        ensure!(begin.elapsed() < Duration::from_secs(480), "no second OSD was registered");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    machine.pull_the_plug().await
 }
 
 fn somebodys_disk(plan: &Plan, world: &World) -> Result<std::path::PathBuf> {
@@ -158,7 +180,7 @@ fn with_key(ceph: &Ceph, name: &str, keyring: &Path) -> Result<String> {
 
 /// The same machine again, after it was revoked.
 async fn stays_out(plan: &Plan, world: &mut World, hardware: &Hardware, report: &Report) -> Result<()> {
-    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 4)?;
+    let mut machine = Machine::switch_on(&world.root, hardware, &plan.run, 5)?;
     let line = until::step(world, &mut machine, at::MACHINE_MAC, Step::Enroll, StepStatus::Failed, report).await?;
     ensure!(line.message.contains("was revoked"), "it is refused, but not for that: {}", line.message);
     report.line("check: started again, it is refused: yes");
