@@ -2,12 +2,12 @@
 //!
 //! Needs the rights in `deploy/ceph-caps.txt` and no others. Shown with Ceph 18.
 
-use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness};
+use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness, command};
 use crate::config::CephConfig;
 use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use tokio::process::Command;
 
 /// A machine's entity at the cluster; its OSDs get entities of their own (`osd.N`).
@@ -63,19 +63,11 @@ impl CephBroker {
 
     /// Runs `ceph` with these words; gives what it printed.
     async fn ceph(&self, words: &[&str]) -> Result<Vec<u8>, BrokerError> {
-        let failed = |text: String| BrokerError::Unavailable(format!("ceph {}: {text}", words.join(" ")));
         let CephConfig { program, conf, keyring, name, .. } = &self.config;
         let mut command = Command::new(program);
         command.arg("--conf").arg(conf).arg("--keyring").arg(keyring).args(["--name", name, "--format", "json"]);
-        command.args(["--connect-timeout", "10"]).args(words).stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(PATIENCE, command.output()).await;
-        let output = output.map_err(|_| failed(format!("no answer in {} s", PATIENCE.as_secs())))?;
-        let output = output.map_err(|error| failed(format!("{} cannot be started: {error}", program.display())))?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(failed(said.trim().lines().next_back().unwrap_or("it failed without a word").to_owned()))
+        command.args(["--connect-timeout", "10"]).args(words);
+        command::run(command, &format!("ceph {}", words.join(" ")), PATIENCE).await
     }
 
     async fn ask<T: for<'de> Deserialize<'de>>(&self, words: &[&str]) -> Result<T, BrokerError> {

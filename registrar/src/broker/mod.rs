@@ -2,6 +2,7 @@
 //! docs/join-drivers.md shows how to write one.
 
 mod ceph;
+mod command;
 mod kubernetes;
 mod nova;
 

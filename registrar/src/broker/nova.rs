@@ -5,13 +5,13 @@
 
 mod client;
 
-use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness};
+use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness, command};
 use crate::config::NovaConfig;
 use client::{Client, Setup, at};
 use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 pub use client::Unusable;
 
@@ -93,14 +93,17 @@ impl NovaBroker {
         if let Some(reason) = why_not_up(name, service.as_ref()) {
             return Ok(Readiness::NotYet(reason));
         }
-        let hypervisors = nova.hypervisors(name).await?;
+        let hypervisors = nova.hypervisors().await?;
         let Some(hypervisor) = hypervisor_of(&hypervisors, name) else {
             self.discover().await?;
             return Ok(Readiness::NotYet(format!("Nova has just been told to map {name} to its cell")));
         };
         // nova-compute itself is asked over the message bus: only this boot's can answer.
         let id = at(&hypervisor, "/id")?;
-        let shown = nova.call("GET", &format!("/os-hypervisors/{id}"), None).await?;
+        let shown = nova.call("GET", &format!("/os-hypervisors/{id}"), None).await.unwrap_or_else(|error| {
+            tracing::debug!(machine = name, %error, "no uptime");
+            Value::Null
+        });
         if shown.pointer("/hypervisor/uptime").and_then(Value::as_str).is_none_or(str::is_empty) {
             return Ok(Readiness::NotYet(format!("nova-compute on {name} does not answer Nova yet")));
         }
@@ -113,18 +116,10 @@ impl NovaBroker {
 
     /// Nova has no HTTP call for this; repeating it is harmless.
     async fn discover(&self) -> Result<(), BrokerError> {
-        let failed = |text: String| BrokerError::Unavailable(format!("{}: {text}", self.config.discover.join(" ")));
-        let (program, arguments) = self.config.discover.split_first().ok_or_else(|| failed("no command".into()))?;
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(DISCOVERY, command.output()).await;
-        let output = output.map_err(|_| failed(format!("no end in {} s", DISCOVERY.as_secs())))?;
-        let output = output.map_err(|error| failed(format!("it cannot be started: {error}")))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(failed(said.trim().lines().next_back().unwrap_or("it failed without a word").to_owned()))
+        let mut words = self.config.discover.iter();
+        let mut command = tokio::process::Command::new(words.next().map_or("nova-manage", String::as_str));
+        command.args(words);
+        command::run(command, &self.config.discover.join(" "), DISCOVERY).await.map(|_| ())
     }
 
     async fn revoke_all(&self, name: &str) -> Result<Vec<String>, BrokerError> {
@@ -200,7 +195,7 @@ fn service_of(services: &Value, name: &str) -> Option<Value> {
 
 fn hypervisor_of(hypervisors: &Value, name: &str) -> Option<Value> {
     let all = hypervisors.pointer("/hypervisors")?.as_array()?;
-    all.iter().find(|hypervisor| hypervisor.pointer("/service/host").is_some_and(|host| host == name)).cloned()
+    all.iter().find(|hypervisor| hypervisor["hypervisor_hostname"] == name).cloned()
 }
 
 fn why_not_up(name: &str, service: Option<&Value>) -> Option<String> {

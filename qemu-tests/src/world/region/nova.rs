@@ -4,6 +4,7 @@
 use super::Member;
 use crate::{
     journey::table,
+    process,
     world::{addresses as at, network::REGION, root::Root, service::Service},
 };
 use anyhow::{Context as _, Result, bail, ensure};
@@ -42,6 +43,9 @@ impl Nova {
         let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
         let settings = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        // The services' own logs belong to those of the run.
+        let script = "rm -rf /var/log/region && mkdir -p \"$1\" && ln -s \"$1\" /var/log/region";
+        process::output(root.command("sh").args(["-ec", script, "sh"]).arg(logs.join("services")))?;
         let mut command = root.command_in(REGION, "bash");
         command.arg("/region/run.sh").env("HOME", "/root").env("LC_ALL", "C.UTF-8");
         let services = Service::start("openstack", &mut command, logs)?;
@@ -173,9 +177,9 @@ impl Nova {
         if service["state"] != "up" {
             return Ok(Some(no("Nova says that its service is down")));
         }
-        let all = self.ask("GET", "compute", "/os-hypervisors/detail", None).await?;
+        let all = self.ask("GET", "compute", "/os-hypervisors", None).await?;
         let all = all["hypervisors"].as_array().cloned().unwrap_or_default();
-        let Some(hypervisor) = all.iter().find(|h| h.pointer("/service/host").is_some_and(|host| host == name)) else {
+        let Some(hypervisor) = all.iter().find(|hypervisor| hypervisor["hypervisor_hostname"] == name) else {
             return Ok(Some(no("Nova has not mapped it to a cell yet")));
         };
         let id = hypervisor["id"].as_str().context("a hypervisor without an id")?;

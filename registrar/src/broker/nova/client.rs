@@ -223,13 +223,9 @@ impl Session {
         self.call("GET", &format!("/os-services?binary=nova-compute&host={host}"), None).await
     }
 
-    /// Hypervisors whose name holds this one; empty while Nova has not mapped the host.
-    pub(super) async fn hypervisors(&self, host: &str) -> Result<Value, BrokerError> {
-        let url = format!("/os-hypervisors/detail?hypervisor_hostname_pattern={host}");
-        match self.call("GET", &url, None).await {
-            Err(BrokerError::Unavailable(text)) if text.contains("404") => Ok(json!({"hypervisors": []})),
-            answer => answer,
-        }
+    /// All hypervisors, without what Nova would have to ask their hosts for.
+    pub(super) async fn hypervisors(&self) -> Result<Value, BrokerError> {
+        self.call("GET", "/os-hypervisors", None).await
     }
 
     /// A resource provider's inventories by class; empty while there is none.
