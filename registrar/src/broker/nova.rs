@@ -236,9 +236,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hypervisor_belongs_to_the_host_of_its_service() {
-        let all =
-            json!({"hypervisors": [{"id": "a", "service": {"host": "n2"}}, {"id": "b", "service": {"host": "n1"}}]});
+    fn a_hypervisor_has_the_name_of_its_machine() {
+        let hypervisor = |id: &str, name: &str| json!({"id": id, "hypervisor_hostname": name});
+        let all = json!({"hypervisors": [hypervisor("a", "n2"), hypervisor("b", "n1")]});
         assert_eq!(hypervisor_of(&all, "n1").unwrap()["id"], "b");
         assert_eq!(hypervisor_of(&all, "n3"), None);
     }
