@@ -143,7 +143,7 @@ pub(crate) async fn wait_until_ready(
         if machine.started.elapsed() > START_WITHIN {
             break anyhow::anyhow!("not ready after {} minutes. {last_reason}", START_WITHIN.as_secs() / 60);
         }
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(world.region.ask_every()).await;
     };
     let serial = machine.serial.tail(25);
     let log = machine.serial.log().display();

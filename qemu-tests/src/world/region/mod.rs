@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A running cluster.
@@ -123,6 +124,15 @@ impl Region {
             }
             Self::Ceph(ceph) => ("ceph", ceph.configuration()),
             Self::Nova(nova) => ("nova", nova.configuration()),
+        }
+    }
+
+    /// How often it may be asked: Kubernetes answers from memory, the others start programs or ask the machine.
+    #[must_use]
+    pub fn ask_every(&self) -> Duration {
+        match self {
+            Self::Kubernetes(..) => Duration::from_millis(250),
+            Self::Ceph(_) | Self::Nova(_) => Duration::from_secs(1),
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use time::OffsetDateTime;
+use tokio::sync::OnceCell;
 
 /// What the tree's first process says when everything answers.
 const READY: &str = "region: ready in";
@@ -29,6 +30,7 @@ pub struct Nova {
     settings: BTreeMap<String, String>,
     folder: PathBuf,
     http: reqwest::Client,
+    administrator: OnceCell<String>,
     services: Service,
 }
 
@@ -50,7 +52,8 @@ impl Nova {
         command.arg("/region/run.sh").env("HOME", "/root").env("LC_ALL", "C.UTF-8");
         let services = Service::start("openstack", &mut command, logs)?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(40)).build().context("making a client")?;
-        let mut nova = Self { root, settings, folder: folder.to_owned(), http, services };
+        let mut nova =
+            Self { root, settings, folder: folder.to_owned(), http, administrator: OnceCell::new(), services };
         let begin = Instant::now();
         while !fs::read_to_string(logs.join("openstack.log")).unwrap_or_default().contains(READY) {
             nova.check()?;
@@ -111,12 +114,18 @@ impl Nova {
         }
     }
 
+    /// A token lasts an hour, longer than any case.
+    async fn administrator(&self) -> Result<&str> {
+        let make = || async { self.token("admin", "Default", self.setting("ADMIN_PASSWORD")?, "admin").await };
+        Ok(self.administrator.get_or_try_init(make).await?)
+    }
+
     /// Asks a service with an administrator's rights: `compute`, `placement`.
     ///
     /// # Errors
     /// When it refuses.
     pub async fn ask(&self, method: &str, service: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let token = self.token("admin", "Default", self.setting("ADMIN_PASSWORD")?, "admin").await?;
+        let token = self.administrator().await?;
         let port = match service {
             "compute" => "8774/v2.1",
             "placement" => "8778",
@@ -149,7 +158,7 @@ impl Nova {
         }
         let made = self.ask("POST", "image", "/images", Some(&image)).await?;
         let id = made["id"].as_str().context("an image without an id")?.to_owned();
-        let token = self.token("admin", "Default", self.setting("ADMIN_PASSWORD")?, "admin").await?;
+        let token = self.administrator().await?;
         let url = format!("http://{}:9292/v2/images/{id}/file", at::REGION);
         let upload =
             self.http.put(url).header("x-auth-token", token).header("content-type", "application/octet-stream");
