@@ -25,7 +25,17 @@ pub const CEPH: Driver = Driver { name: "ceph", certificates: &[], values: &["fs
 pub const NOVA: Driver = Driver {
     name: "nova",
     certificates: &[],
-    values: &["transport", "keystone", "region", "user", "password", "userDomain", "project", "projectDomain"],
+    values: &[
+        "transport",
+        "keystone",
+        "region",
+        "user",
+        "password",
+        "userDomain",
+        "project",
+        "projectDomain",
+        "computeId",
+    ],
 };
 
 /// All drivers.

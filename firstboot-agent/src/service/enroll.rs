@@ -27,6 +27,9 @@ pub struct Enrolled {
     fingerprint: String,
 }
 
+/// The registrar's code for a machine that is to stay out.
+pub const REVOKED: &str = "revoked";
+
 /// Asks to be admitted, keeps name and configuration, and takes the name.
 ///
 /// # Errors
@@ -102,6 +105,7 @@ fn admitted(answer: Enrollment, fingerprint: &str) -> Result<(Uuid, Admission), 
             Err(Failure::wait("claim", format!("call support and read out the claim code {code} ({reason})")))
         }
         EnrollmentState::Pending { claim_code: None, reason } => Err(Failure::wait("pending", reason)),
+        EnrollmentState::Refused { code, reason } if code == REVOKED => Err(Failure::new(REVOKED, reason)),
         EnrollmentState::Refused { code, reason } => Err(Failure::new("refused", format!("{reason} ({code})"))),
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     boot::installed::STATE,
-    durable,
+    console, durable,
     failure::{Coded, Failure},
     report::Reporter,
 };
@@ -174,6 +174,17 @@ fn write(config: &JoinConfig, name: &str, material: &JoinMaterial) -> Result<()>
         files.push((&file.path, content, mode));
     }
     files.iter().try_for_each(|(path, content, mode)| durable::write(Path::new(path), content.as_bytes(), *mode))
+}
+
+/// Stops what a revoked machine is not to run any more: its credentials are refused, and trying them again and again only
+/// troubles the region.
+pub fn stop(config: &JoinConfig) {
+    let stopped = Command::new("systemctl").arg("stop").args(config.units.iter().rev()).output();
+    match stopped {
+        Ok(output) if output.status.success() => console::line(&format!("{} stopped", config.units.join(", "))),
+        Ok(output) => console::line(String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => console::line(&format!("systemctl cannot be started: {error}")),
+    }
 }
 
 fn start(unit: &str) -> Result<()> {

@@ -3,10 +3,10 @@
 
 use super::{blank_machine, member::start};
 use crate::{
-    journey::Plan,
+    journey::{DISK_GIB, Plan},
     process,
     report::Report,
-    world::{World, addresses as at, firmware::NetworkBoot, plain::SmallGuest, region::nova::Nova},
+    world::{World, addresses as at, firmware::NetworkBoot, machine, plain::SmallGuest, region::nova::Nova},
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -50,8 +50,18 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
         begin.elapsed().as_secs_f64()
     ));
 
-    revoked(plan, world, report).await?;
     first.machine.pull_the_plug().await?;
+
+    // The machine is dead: a spare with a blank disk takes its place.
+    let mut spare = hardware;
+    spare.disk = plan.run.join("spare.raw");
+    machine::blank_disk(&spare.disk, DISK_GIB)?;
+    world.registrar.reopen(&world.root, at::NODE)?;
+    let second = start(plan, world, &spare, 2, Some(&first.member.boot_id), report).await?;
+    report.line("check: a spare takes the place of the dead machine, in Nova too: yes");
+
+    revoked(plan, world, report).await?;
+    second.machine.pull_the_plug().await?;
     world.check()
 }
 

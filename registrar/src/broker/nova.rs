@@ -12,6 +12,7 @@ use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use std::time::Duration;
+use uuid::Uuid;
 
 pub use client::Unusable;
 
@@ -44,6 +45,7 @@ impl NovaBroker {
         let group = keystone.one("groups", &self.config.group).await?;
         keystone.call("PUT", &format!("/groups/{}/users/{id}", at(&group, "/id")?), None).await?;
         self.set_service(name, true).await?;
+        let compute_id = self.compute_id(name).await?;
         let NovaConfig { keystone, region, project, project_domain, user_domain, bus, .. } = &self.config;
         let values = [
             ("transport", format!("rabbit://{user}:{password}@{bus}")),
@@ -53,10 +55,21 @@ impl NovaBroker {
             ("password", password),
             ("userDomain", user_domain.clone()),
             ("project", project.clone()),
+            ("computeId", compute_id),
             ("projectDomain", project_domain.clone()),
         ];
         let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Ok(JoinMaterial { values, ..JoinMaterial::default() })
+    }
+
+    /// Nova knows a hypervisor by a UUID on its disk, and refuses another one under the same name: a spare that takes the
+    /// place of a dead machine goes on with its UUID.
+    async fn compute_id(&self, name: &str) -> Result<String, BrokerError> {
+        let hypervisors = self.client.compute().await?.hypervisors().await?;
+        match hypervisor_of(&hypervisors, name) {
+            Some(hypervisor) => at(&hypervisor, "/id"),
+            None => Ok(Uuid::new_v4().to_string()),
+        }
     }
 
     /// Makes the user, or gives the one that is there another password. Gives its id.
@@ -126,8 +139,8 @@ impl NovaBroker {
         let user = user_name(name);
         let mut done = Vec::new();
         // The bus first: it is what nova-compute is told everything by.
-        let closed = self.client.remove_bus_user(&user).await?;
-        done.push(format!("the message bus knows no user {user} any more; {closed} connections were closed"));
+        let open = self.client.remove_bus_user(&user).await?;
+        done.push(format!("the message bus knows no user {user} any more; its {open} connections are closed"));
         let keystone = self.client.identity().await?;
         if let Some(found) = keystone.find("users", &user).await? {
             keystone.call("DELETE", &format!("/users/{}", at(&found, "/id")?), None).await?;
@@ -170,19 +183,20 @@ fn secret() -> Result<String, BrokerError> {
 }
 
 /// What nova-compute on one host does at the message bus (oslo.messaging with `use_queue_manager`, which makes the names of
-/// queues known beforehand): its own queues, its replies, and words to the conductor.
+/// queues known beforehand): its own queues, words to itself and to the conductor, and replies, which go over the default
+/// exchange.
 fn permissions(host: &str) -> Value {
     let host = host.replace('.', "\\.");
     let own = format!("compute\\.{host}|compute_fanout_{host}:nova-compute:[0-9]+|reply_{host}:nova-compute:[0-9]+");
     json!({
         "permissions": {
-            "configure": format!("^(nova|scheduler_fanout|compute|compute_fanout|{own})$"),
-            "write": format!("^(nova|amq\\.default|scheduler_fanout|compute|{own})$"),
+            "configure": format!("^(nova|compute|compute_fanout|{own})$"),
+            "write": format!("^(nova|amq\\.default|compute|{own})$"),
             "read": format!("^(nova|compute|compute_fanout|{own})$"),
         },
         "topics": {
             "exchange": "nova",
-            "write": "^conductor$",
+            "write": format!("^(conductor|compute\\.{host})$"),
             "read": format!("^(compute|compute\\.{host})$"),
         },
     })

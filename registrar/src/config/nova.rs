@@ -95,7 +95,7 @@ impl Shape {
             ));
         }
         let or = |value: Option<String>, default: &str| value.unwrap_or_else(|| default.into());
-        let discover = ["nova-manage", "cell_v2", "discover_hosts"].map(str::to_owned).to_vec();
+        let discover = ["nova-manage", "cell_v2", "discover_hosts", "--by-service"].map(str::to_owned).to_vec();
         Ok(NovaConfig {
             keystone,
             ca,

@@ -158,8 +158,9 @@ impl Client {
 
     /// Removes a user of the message bus and closes what it has open; gives how many connections.
     pub(super) async fn remove_bus_user(&self, user: &str) -> Result<usize, BrokerError> {
-        self.bus("DELETE", &format!("users/{user}"), None).await?;
         let open = self.bus("GET", &format!("connections/username/{user}"), None).await?;
+        // RabbitMQ closes the connections of a user that is removed; what is still there a moment later is closed here.
+        self.bus("DELETE", &format!("users/{user}"), None).await?;
         let names: Vec<&str> = open.as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
         for name in &names {
             let escaped: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
