@@ -1,33 +1,47 @@
 """Users, roles, projects and the catalog, through Keystone's own API."""
-import json, os, urllib.request
-env = dict(l.strip().split("=", 1) for l in open("/region/settings") if "=" in l and not l.startswith("#"))
-A = env["REGION_ADDRESS"]; K = f"http://{A}:5000/v3"
-token = None
-def call(method, path, body=None):
-    r = urllib.request.Request(K + path, method=method, data=None if body is None else json.dumps(body).encode(),
-                               headers={"Content-Type": "application/json", **({"X-Auth-Token": token} if token else {})})
-    with urllib.request.urlopen(r) as a:
-        t = a.read(); return a.headers, json.loads(t) if t else None
-def password(user, pw): return {"methods": ["password"], "password": {"user": {"name": user, "domain": {"id": "default"}, "password": pw}}}
-h, _ = call("POST", "/auth/tokens", {"auth": {"identity": password("admin", env["ADMIN_PASSWORD"]), "scope": {"project": {"name": "admin", "domain": {"id": "default"}}}}})
-token = h["X-Subject-Token"]
-roles = {r["name"]: r["id"] for r in call("GET", "/roles")[1]["roles"]}
-service = call("POST", "/projects", {"project": {"name": "service", "domain_id": "default"}})[1]["project"]["id"]
-call("POST", "/projects", {"project": {"name": "demo", "domain_id": "default"}})
-def user(name, pw, domain="default"): return call("POST", "/users", {"user": {"name": name, "password": pw, "domain_id": domain}})[1]["user"]["id"]
-def grant_project(u, project, role): call("PUT", f"/projects/{project}/users/{u}/roles/{roles[role]}")
+
+import sys
+
+sys.path.insert(0, "/region")
+from region import ADDRESS, KEYSTONE, SETTINGS, administrator, call
+
+TOKEN = administrator()
+
+
+def keystone(method, path, body=None):
+    return call(method, KEYSTONE + path, body, TOKEN)[1]
+
+
+def make(kind, **fields):
+    """Makes one thing; gives its id."""
+    plural = kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
+    return keystone("POST", f"/{plural}", {kind: fields})[kind]["id"]
+
+
+roles = {role["name"]: role["id"] for role in keystone("GET", "/roles")["roles"]}
+service = make("project", name="service", domain_id="default")
+
 for name in ("nova", "placement", "glance", "neutron"):
-    u = user(name, env["SERVICE_PASSWORD"])
-    grant_project(u, service, "admin"); grant_project(u, service, "service")
-for kind, name, url in (("placement", "placement", f"http://{A}:8778"), ("compute", "nova", f"http://{A}:8774/v2.1"), ("image", "glance", f"http://{A}:9292"), ("network", "neutron", f"http://{A}:9696")):
-    s = call("POST", "/services", {"service": {"type": kind, "name": name}})[1]["service"]["id"]
-    for i in ("public", "internal"):
-        call("POST", "/endpoints", {"endpoint": {"service_id": s, "interface": i, "region_id": env["REGION_NAME"], "url": url}})
-# The broker's domain: it manages users here and nowhere else; a group holds the role that nova-compute needs.
-roles["compute_registrar"] = call("POST", "/roles", {"role": {"name": "compute_registrar"}})[1]["role"]["id"]
-domain = call("POST", "/domains", {"domain": {"name": "hypervisors"}})[1]["domain"]["id"]
-group = call("POST", "/groups", {"group": {"name": "nova-compute", "domain_id": domain}})[1]["group"]["id"]
-call("PUT", f"/projects/{service}/groups/{group}/roles/{roles['service']}")
-b = user("broker", env["BROKER_PASSWORD"], domain)
-call("PUT", f"/domains/{domain}/users/{b}/roles/{roles['manager']}")
-grant_project(b, service, "compute_registrar")
+    user = make("user", name=name, password=SETTINGS["SERVICE_PASSWORD"], domain_id="default")
+    for role in ("admin", "service"):
+        keystone("PUT", f"/projects/{service}/users/{user}/roles/{roles[role]}")
+
+for kind, name, port in (
+    ("placement", "placement", "8778"),
+    ("compute", "nova", "8774/v2.1"),
+    ("image", "glance", "9292"),
+    ("network", "neutron", "9696"),
+):
+    at = make("service", type=kind, name=name)
+    for interface in ("public", "internal"):
+        region = SETTINGS["REGION_NAME"]
+        make("endpoint", service_id=at, interface=interface, region_id=region, url=f"http://{ADDRESS}:{port}")
+
+# What registrar/deploy/nova.md asks for.
+hypervisors = make("domain", name="hypervisors")
+group = make("group", name="nova-compute", domain_id=hypervisors)
+keystone("PUT", f"/projects/{service}/groups/{group}/roles/{roles['service']}")
+roles["compute_registrar"] = make("role", name="compute_registrar")
+registrar = make("user", name="registrar", password=SETTINGS["REGISTRAR_PASSWORD"], domain_id=hypervisors)
+keystone("PUT", f"/domains/{hypervisors}/users/{registrar}/roles/{roles['manager']}")
+keystone("PUT", f"/projects/{service}/users/{registrar}/roles/{roles['compute_registrar']}")

@@ -170,7 +170,7 @@ clouds:
       user_domain_name: Default
       project_domain_name: Default
 EOF
-[ ! -e /region/policy.sh ] || . /region/policy.sh
+. /region/policy.sh
 
 # --- databases
 start mariadb; wait_for mariadb
@@ -179,7 +179,11 @@ start mariadb; wait_for mariadb
   echo "CREATE USER region@'127.0.0.1' IDENTIFIED BY '$DATABASE_PASSWORD'; GRANT ALL ON *.* TO region@'127.0.0.1';"
 } | mariadb
 start rabbitmq
-took() { local from=$EPOCHREALTIME; "$@" || { echo "prepare: failed: $*" >&2; return 1; }; printf 'prepare: %5.1f s %s\n' "$(echo "$EPOCHREALTIME $from" | awk '{print $1-$2}')" "$*" | sed 's/--bootstrap-password.*//'; }
+took() {
+  local from=$EPOCHREALTIME
+  "$@" || { echo "prepare: failed: ${*:1:3}" >&2; return 1; }
+  printf 'prepare: %5.1f s %s\n' "$(echo "$EPOCHREALTIME $from" | awk '{print $1-$2}')" "${*:1:3}"
+}
 quiet() { "$@" >>$LOGS/prepare.log 2>&1 || { tail -20 $LOGS/prepare.log >&2; return 1; }; }
 nova_schemas() {
   quiet nova-manage api_db sync
@@ -198,16 +202,16 @@ quiet keystone-manage fernet_setup --keystone-user root --keystone-group root
 took quiet keystone-manage bootstrap --bootstrap-password "$ADMIN_PASSWORD" --bootstrap-region-id "$REGION_NAME" \
   --bootstrap-public-url "http://$REGION_ADDRESS:5000/v3" --bootstrap-internal-url "http://$REGION_ADDRESS:5000/v3" --bootstrap-admin-url "http://$REGION_ADDRESS:5000/v3"
 
-# --- message broker's users
+# --- the message bus' users
 wait_for rabbitmq; wait_for rabbitmq rabbitmq_api
 rabbit() { # METHOD PATH [BODY]: through the management API
   curl -sS -f -u "${RABBIT_AS:-guest:guest}" -X "$1" -H 'content-type: application/json' ${3:+-d "$3"} "http://127.0.0.1:15672/api/$2"
 }
 rabbit PUT users/nova "{\"password\":\"$RABBIT_NOVA_PASSWORD\",\"tags\":\"\"}"
 rabbit PUT permissions/%2F/nova '{"configure":".*","write":".*","read":".*"}'
-rabbit PUT users/broker "{\"password\":\"$BROKER_RABBIT_PASSWORD\",\"tags\":\"administrator\"}"
-rabbit PUT permissions/%2F/broker '{"configure":"^$","write":"^$","read":"^$"}'
-RABBIT_AS="broker:$BROKER_RABBIT_PASSWORD" rabbit DELETE users/guest
+rabbit PUT users/registrar "{\"password\":\"$REGISTRAR_RABBIT_PASSWORD\",\"tags\":\"administrator\"}"
+rabbit PUT permissions/%2F/registrar '{"configure":"^$","write":"^$","read":"^$"}'
+RABBIT_AS="registrar:$REGISTRAR_RABBIT_PASSWORD" rabbit DELETE users/guest
 
 # --- identities and catalog
 start keystone; wait_for keystone
@@ -216,7 +220,6 @@ took python3 /region/identities.py
 # --- first start of the rest: nova writes its service records once
 for s in placement glance nova_api nova_conductor nova_scheduler; do start $s; done
 for s in placement glance nova_api nova_conductor nova_scheduler; do wait_for $s; done
-took python3 /region/resources.py
 kill "${PIDS[nova_conductor]}" "${PIDS[nova_scheduler]}"; wait "${PIDS[nova_conductor]}" "${PIDS[nova_scheduler]}" || true
 kill "${PIDS[nova_api]}" "${PIDS[glance]}" "${PIDS[placement]}" "${PIDS[keystone]}"
 (cd /var/lib/rabbitmq; HOME=/var/lib/rabbitmq quiet /usr/lib/rabbitmq/bin/rabbitmqctl -n rabbit@localhost shutdown)

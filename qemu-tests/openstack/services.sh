@@ -40,7 +40,7 @@ ready_nova_scheduler() { consumed scheduler; }
 listening() { (exec 3<>/dev/tcp/127.0.0.1/$1) 2>/dev/null; }
 answers() { [ "$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$1")" = "$2" ]; }
 consumed() { # TOPIC: its queue exists; queues are transient, so a process of THIS start declared it (the API's consumer lists lag 5 s behind)
-  [ "$(curl -s -o /dev/null -m 5 -u "broker:$BROKER_RABBIT_PASSWORD" -w '%{http_code}' "http://127.0.0.1:15672/api/queues/%2F/$1")" = 200 ]
+  [ "$(curl -s -o /dev/null -m 5 -u "registrar:$REGISTRAR_RABBIT_PASSWORD" -w '%{http_code}' "http://127.0.0.1:15672/api/queues/%2F/$1")" = 200 ]
 }
 start() { "service_$1" & PIDS[$1]=$!; STARTED[$1]=$EPOCHREALTIME; }
 wait_for() { # NAME [READY]

@@ -19,7 +19,7 @@ const FILES: &[(&str, &str)] = &[
     ("in-tree.sh", include_str!("../../openstack/in-tree.sh")),
     ("policy.sh", include_str!("../../openstack/policy.sh")),
     ("prepare.sh", include_str!("../../openstack/prepare.sh")),
-    ("resources.py", include_str!("../../openstack/resources.py")),
+    ("region.py", include_str!("../../openstack/region.py")),
     ("run.sh", include_str!("../../openstack/run.sh")),
     ("settings", include_str!("../../openstack/settings")),
     ("services.sh", include_str!("../../openstack/services.sh")),

@@ -60,7 +60,9 @@ impl Nova {
             ensure!(begin.elapsed() < Duration::from_secs(180), "OpenStack was not ready after three minutes");
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        for (file, setting) in [("keystone-password", "BROKER_PASSWORD"), ("bus-password", "BROKER_RABBIT_PASSWORD")] {
+        for (file, setting) in
+            [("keystone-password", "REGISTRAR_PASSWORD"), ("bus-password", "REGISTRAR_RABBIT_PASSWORD")]
+        {
             fs::write(nova.folder.join(file), nova.setting(setting)?).context("writing the registrar's password")?;
         }
         Ok(nova)
@@ -85,13 +87,11 @@ impl Nova {
         json!({
             "keystone": format!("http://{}:5000/v3", at::REGION),
             "region": region,
-            "user": "broker",
             "passwordFile": self.folder.join("keystone-password"),
             "bus": {
                 "address": format!("{}:5672", at::REGION),
                 "management": format!("http://{}:15672", at::REGION),
-                "user": "broker",
-                "passwordFile": self.folder.join("bus-password"),
+                    "passwordFile": self.folder.join("bus-password"),
             },
         })
     }
