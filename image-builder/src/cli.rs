@@ -35,6 +35,11 @@ pub enum Command {
     /// Needs root and mmdebstrap; every other tool comes from a tree that it makes itself. What was made before is
     /// taken from the cache. Data goes to standard output, everything else to standard error.
     Build(Box<BuildArgs>),
+    /// Look for mistakes in templates, profiles and settings, and say all of them at once
+    ///
+    /// A template is checked together with every profile that it names. Without --settings, parameters that have no value yet
+    /// are no mistake. Ends with 1 when something is wrong.
+    Check(CheckArgs),
     /// Make keys
     Keys {
         /// What to do with keys.
@@ -60,6 +65,20 @@ pub enum KeysCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+}
+
+/// `image-builder check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Templates, profiles or settings
+    #[arg(value_name = "FILE.yaml", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Values for the parameters of the profiles (kind: Settings)
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// Print the mistakes as a JSON list of {file, line, column, code, message, help} on standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `image-builder build`.
@@ -144,7 +163,7 @@ impl Command {
         match self {
             Self::Build(_) => "nothing was published",
             Self::Keys { .. } => "no keys were made",
-            Self::Completions { .. } => "nothing was made",
+            Self::Check(_) | Self::Completions { .. } => "nothing was made",
         }
     }
 }

@@ -3,14 +3,14 @@
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
-    cli::{self, Cli, Command, KeysCommand},
+    cli::{self, CheckArgs, Cli, Command, KeysCommand},
     keys,
     pipeline::{self, BuildError},
     report::Reporter,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Report, miette};
-use profiles::ProfileError;
+use profiles::{Problem, ProfileError};
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
@@ -68,6 +68,7 @@ async fn execute(command: Command) -> ExitCode {
                 }
             }
         }
+        Command::Check(arguments) => check(&arguments),
         Command::Keys { command: KeysCommand::Init { out } } => match keys::init(&out).await {
             Ok(_) => {
                 let place = out.display();
@@ -104,23 +105,72 @@ fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Every mistake of every file; one that two templates share is said once.
+fn check(arguments: &CheckArgs) -> ExitCode {
+    let mut problems: Vec<Problem> = Vec::new();
+    for file in &arguments.files {
+        match profiles::check(file, arguments.settings.as_deref()) {
+            Ok(found) => {
+                for problem in found {
+                    if !problems.contains(&problem) {
+                        problems.push(problem);
+                    }
+                }
+            }
+            Err(error) => return build_failed(BuildError::Template(Box::new(error))),
+        }
+    }
+    let code = if problems.is_empty() { Code::Done } else { Code::Failed };
+    if arguments.json {
+        let rows: Vec<_> = problems.iter().map(row).collect();
+        return match serde_json::to_string_pretty(&rows) {
+            Ok(text) if print_line(&text) == ExitCode::SUCCESS => code.into(),
+            Ok(_) => Code::Failed.into(),
+            Err(error) => fail(&error.into(), None, Code::Failed),
+        };
+    }
+    problems.iter().for_each(|problem| say(format_args!("{}", draw(problem))));
+    match problems.len() {
+        0 => say(format_args!("no mistakes")),
+        1 => say(format_args!("1 mistake")),
+        count => say(format_args!("{count} mistakes")),
+    }
+    code.into()
+}
+
+fn row(problem: &Problem) -> serde_json::Value {
+    serde_json::json!({
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "code": problem.code,
+        "message": problem.message,
+        "help": problem.fix,
+    })
+}
+
+/// A mistake with its place in the file.
+fn draw(problem: &Problem) -> String {
+    let label = LabeledSpan::at(problem.bytes.clone(), "here");
+    let report: Report =
+        miette!(labels = vec![label], help = problem.fix.clone(), code = problem.code, "{}", problem.message);
+    let report = report.with_source_code(NamedSource::new(problem.file.display().to_string(), problem.text.clone()));
+    let mut text = String::new();
+    // Off a terminal lines get no colours and the same width everywhere.
+    let terminal = std::io::stderr().is_terminal();
+    let theme = if terminal { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(terminal);
+    let drawn = handler.render_report(&mut text, report.as_ref());
+    if drawn.is_ok() { text } else { problem.to_string() }
+}
+
 fn build_failed(error: BuildError) -> ExitCode {
     let code = cli::code(&error);
     if let BuildError::Template(inner) = &error
-        && let ProfileError::Invalid(problem) = inner.as_ref()
+        && let ProfileError::Invalid(problems) = inner.as_ref()
     {
         say(format_args!("error: {error}"));
-        let label = LabeledSpan::at(problem.bytes.clone(), "here");
-        let report: Report = miette!(labels = vec![label], help = problem.fix.clone(), "{}", problem.message);
-        let report =
-            report.with_source_code(NamedSource::new(problem.file.display().to_string(), problem.text.clone()));
-        let mut text = String::new();
-        // Off a terminal lines get no colours and the same width everywhere.
-        let terminal = std::io::stderr().is_terminal();
-        let theme = if terminal { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(terminal);
-        let drawn = handler.render_report(&mut text, report.as_ref());
-        say(format_args!("{}", if drawn.is_ok() { text } else { problem.to_string() }));
+        problems.iter().for_each(|problem| say(format_args!("{}", draw(problem))));
         return code.into();
     }
     let hint = cli::hint(&error);

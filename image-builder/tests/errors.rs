@@ -58,9 +58,10 @@ const SHIPPED: &str = "templates/k8s-worker.yaml";
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &["--help"],
         &["build", "--help"],
+        &["check", "--help"],
         &["keys", "--help"],
         &["keys", "init", "--help"],
         &["completions", "--help"],
@@ -250,4 +251,23 @@ fn nothing_is_left(place: &Place) {
         name.starts_with("cache/trees/") || (name.starts_with("repository/") && !name.ends_with(".lock"))
     };
     assert_eq!(left.iter().find(looks_whole), None, "{left:?}");
+}
+
+#[test]
+fn check_says_every_mistake_at_once() {
+    let place = ready();
+    let text = std::fs::read_to_string(place.path(SHIPPED)).unwrap();
+    let wrong = text
+        .replace("  name: k8s-worker\n", "  name: k8s-worker\n  colour: red\n")
+        .replace("[base, kubernetes-node]\n  join", "[base, kubernetes-nodes]\n  join")
+        .replace("driver: kubernetes", "driver: nomad")
+        .replace("${region.endpoint}", "${no.such}")
+        .replace("units: [kubelet.service]", "units: kubelet.service");
+    place.file(SHIPPED, &wrong);
+    let json = place.run(&["check", "--json", SHIPPED]);
+    let people = place.run(&["check", SHIPPED]);
+    let good = place.run(&["check", "--settings", "settings.yaml", "templates/storage-node.yaml"]);
+    let profile = place.run(&["check", "software/base.yaml", "settings.yaml"]);
+    let missing = place.run(&["check", "templates/none.yaml"]);
+    assert_snapshot!([json, people, good, profile, missing].join("\n"));
 }

@@ -1,7 +1,7 @@
 //! Merges a template and its profiles. Pure: documents in, a [`MachineTemplate`] or a [`Problem`] out.
 
 use crate::{
-    error::Problem,
+    error::{Problem, Problems},
     parameters,
     shapes::{
         CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument,
@@ -34,14 +34,19 @@ pub(crate) struct Documents {
     pub(crate) settings: Option<Named<SettingsDocument>>,
 }
 
+/// A parameter without a default that nothing names a value for.
+pub(crate) const MISSING_VALUE: &str = "missing-value";
+
 type Checked<T> = Result<T, Box<Problem>>;
 
-/// Merges, in the order in which the template names them: software, then configuration; later ones win.
-pub(crate) fn compose(documents: &Documents) -> Checked<MachineTemplate> {
+/// Merges, in the order in which the template names them: software, then configuration; later ones win. Everything that is
+/// wrong is noted; `None` when there is no join to be had.
+pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<MachineTemplate> {
     let template = &documents.template;
-    let values = parameter_values(documents)?;
+    let values = parameter_values(documents, problems);
+    let name = problems.keep(validate::name(&template.source, &template.document.metadata.name));
     let mut merged = MachineTemplate {
-        name: validate::name(&template.source, &template.document.metadata.name)?,
+        name: name.unwrap_or_default(),
         description: template.document.metadata.description.clone(),
         packages: Default::default(),
         repositories: Default::default(),
@@ -53,20 +58,27 @@ pub(crate) fn compose(documents: &Documents) -> Checked<MachineTemplate> {
         sysctls: Default::default(),
         modules: Default::default(),
         persist: Default::default(),
-        data_disks: data_disks(template, &values)?,
-        join: join(template, &values)?,
+        data_disks: problems.keep(data_disks(template, &values)).flatten(),
+        join: JoinConfig {
+            driver: String::new(),
+            certificates: vec![],
+            files: vec![],
+            units: vec![],
+            ready: ReadyCheck::Command(vec![]),
+        },
     };
     for profile in &documents.software {
-        add_software(&mut merged, profile, &values)?;
+        add_software(&mut merged, profile, &values, problems);
     }
     for profile in &documents.configuration {
-        add_configuration(&mut merged, profile, &values)?;
+        add_configuration(&mut merged, profile, &values, problems);
     }
-    Ok(merged)
+    merged.join = join(template, &values, problems)?;
+    Some(merged)
 }
 
 /// The parameters that the profiles declare, with their defaults and then the settings' values, each of its kind.
-fn parameter_values(documents: &Documents) -> Checked<Values> {
+fn parameter_values(documents: &Documents, problems: &mut Problems) -> Values {
     let software = documents.software.iter().map(|named| (&named.source, &named.document.spec.parameters));
     let configuration = documents.configuration.iter().map(|named| (&named.source, &named.document.spec.parameters));
     let mut declared = BTreeMap::new();
@@ -74,25 +86,26 @@ fn parameter_values(documents: &Documents) -> Checked<Values> {
     for (source, parameters) in software.chain(configuration) {
         for (name, parameter) in parameters {
             if let Some(default) = &parameter.default {
-                parameters::check(source, default, name, parameter)?;
+                problems.keep(parameters::check(source, default, name, parameter));
             }
             values.insert(name.clone(), parameter.default.as_ref().map(|default| default.value.clone()));
             declared.insert(name, parameter);
         }
     }
-    if let Some(settings) = &documents.settings {
-        for (name, value) in &settings.document.parameters {
-            let Some(parameter) = declared.get(name) else {
-                let known: Vec<&str> = values.keys().map(String::as_str).collect();
-                let message = format!("no profile of this template has a parameter '{name}'");
-                let fix = format!("the parameters are {}", known.join(", "));
-                return Err(settings.source.problem(value, message, fix));
-            };
-            parameters::check(&settings.source, value, name, parameter)?;
+    let Some(settings) = &documents.settings else { return values };
+    for (name, value) in &settings.document.parameters {
+        let Some(parameter) = declared.get(name) else {
+            let known: Vec<&str> = values.keys().map(String::as_str).collect();
+            let message = format!("no profile of this template has a parameter '{name}'");
+            let fix = format!("the parameters are {}", known.join(", "));
+            problems.note(*settings.source.problem(value, "undeclared-parameter", message, fix));
+            continue;
+        };
+        if problems.keep(parameters::check(&settings.source, value, name, parameter)).is_some() {
             values.insert(name.clone(), Some(value.value.clone()));
         }
     }
-    Ok(values)
+    values
 }
 
 fn data_disks(template: &Named<TemplateDocument>, values: &Values) -> Checked<Option<DataDisks>> {
@@ -102,34 +115,34 @@ fn data_disks(template: &Named<TemplateDocument>, values: &Values) -> Checked<Op
         Some(smallest_bytes) => Ok(Some(DataDisks { smallest_bytes })),
         None => {
             let message = format!("'{text}' is not a size");
-            Err(template.source.problem(&spec.smallest, message, "write for example 100 GB"))
+            Err(template.source.problem(&spec.smallest, "bad-size", message, "write for example 100 GB"))
         }
     }
 }
 
-fn join(template: &Named<TemplateDocument>, values: &Values) -> Checked<JoinConfig> {
+fn join(template: &Named<TemplateDocument>, values: &Values, problems: &mut Problems) -> Option<JoinConfig> {
     let (source, spec) = (&template.source, &template.document.spec.join);
-    let Some(driver) = join::driver(&spec.driver.value) else {
+    let driver = join::driver(&spec.driver.value);
+    if driver.is_none() {
         let message = format!("there is no join driver '{}'", spec.driver.value);
         let known: Vec<&str> = join::DRIVERS.iter().map(|driver| driver.name).collect();
-        return Err(source.problem(&spec.driver, message, format!("write {}", known.join(" or "))));
-    };
-    let certificates = spec.certificates.iter().map(|c| certificate(source, c, driver, values));
-    let files = spec.files.iter().map(|file| join_file(source, file, driver, values));
-    Ok(JoinConfig {
-        driver: driver.name.into(),
-        certificates: certificates.collect::<Checked<_>>()?,
-        files: files.collect::<Checked<_>>()?,
-        units: spec.units.iter().map(|unit| validate::unit(source, unit)).collect::<Checked<_>>()?,
-        ready: ready(source, &spec.ready)?,
-    })
+        let fix = format!("write {}", known.join(" or "));
+        problems.note(*source.problem(&spec.driver, "unknown-join-driver", message, fix));
+    }
+    let certificates: Vec<_> =
+        spec.certificates.iter().filter_map(|c| problems.keep(certificate(source, c, driver, values))).collect();
+    let files: Vec<_> =
+        spec.files.iter().filter_map(|file| problems.keep(join_file(source, file, driver, values))).collect();
+    let units = spec.units.iter().filter_map(|unit| problems.keep(validate::unit(source, unit))).collect();
+    let ready = problems.keep(ready(source, &spec.ready))?;
+    Some(JoinConfig { driver: driver?.name.into(), certificates, files, units, ready })
 }
 
 fn ready(source: &Source, spec: &ReadySpec) -> Checked<ReadyCheck> {
     match spec {
         ReadySpec::Http(url) if !url.value.starts_with("http://127.0.0.1") => {
             let message = "the health endpoint is not on this machine's loopback address";
-            Err(source.problem(url, message, "write for example http://127.0.0.1:10248/healthz"))
+            Err(source.problem(url, "bad-check", message, "write for example http://127.0.0.1:10248/healthz"))
         }
         ReadySpec::Http(url) => Ok(ReadyCheck::Http(url.value.clone())),
         ReadySpec::Command(words) => {
@@ -141,10 +154,21 @@ fn ready(source: &Source, spec: &ReadySpec) -> Checked<ReadyCheck> {
     }
 }
 
-fn certificate(source: &Source, spec: &CertificateSpec, driver: Driver, values: &Values) -> Checked<CertificateConfig> {
-    if !driver.certificates.contains(&spec.purpose.value.as_str()) {
+/// Without a driver nothing can be said about its purposes and values.
+fn certificate(
+    source: &Source,
+    spec: &CertificateSpec,
+    driver: Option<Driver>,
+    values: &Values,
+) -> Checked<CertificateConfig> {
+    if let Some(driver) = driver.filter(|driver| !driver.certificates.contains(&spec.purpose.value.as_str())) {
         let message = format!("the driver {} has no certificates for '{}'", driver.name, spec.purpose.value);
-        return Err(source.problem(&spec.purpose, message, format!("write {}", driver.certificates.join(" or "))));
+        return Err(source.problem(
+            &spec.purpose,
+            "unknown-purpose",
+            message,
+            format!("write {}", driver.certificates.join(" or ")),
+        ));
     }
     let text = |at: &Placed<String>| fill_at_join(source, at, driver, values);
     Ok(CertificateConfig {
@@ -157,7 +181,7 @@ fn certificate(source: &Source, spec: &CertificateSpec, driver: Driver, values: 
 }
 
 /// What the region gives may be a secret: only the machine's root reads it unless the template says otherwise.
-fn join_file(source: &Source, spec: &FileSpec, driver: Driver, values: &Values) -> Checked<JoinFile> {
+fn join_file(source: &Source, spec: &FileSpec, driver: Option<Driver>, values: &Values) -> Checked<JoinFile> {
     let mode = spec.mode.as_ref().map_or(Ok(0o600), |mode| validate::mode(source, mode))?;
     Ok(JoinFile {
         path: validate::path(source, &spec.path)?,
@@ -167,32 +191,42 @@ fn join_file(source: &Source, spec: &FileSpec, driver: Driver, values: &Values) 
 }
 
 /// Fills in parameters, and leaves what the machine and the region know.
-fn fill_at_join(source: &Source, at: &Placed<String>, driver: Driver, values: &Values) -> Checked<String> {
-    fill::substitute_now(&at.value, values, |name| driver.fills(name)).map_err(|error| {
-        let region: Vec<String> = driver.values.iter().map(|value| format!("region.{value}")).collect();
-        let known = format!("{}, {}", join::MACHINE_NAME, region.join(", "));
-        unfilled(source, at, &error, &format!("; the driver {} fills in {known}", driver.name))
+fn fill_at_join(source: &Source, at: &Placed<String>, driver: Option<Driver>, values: &Values) -> Checked<String> {
+    let later = |name: &str| match driver {
+        Some(driver) => driver.fills(name),
+        None => name == join::MACHINE_NAME || name.starts_with("region."),
+    };
+    fill::substitute_now(&at.value, values, later).map_err(|error| {
+        let more = driver.map_or_else(String::new, |driver| {
+            let region: Vec<String> = driver.values.iter().map(|value| format!("region.{value}")).collect();
+            let known = [&[join::MACHINE_NAME.to_owned()], region.as_slice()].concat().join(", ");
+            format!("; the driver {} fills in {known}", driver.name)
+        });
+        unfilled(source, at, &error, &more)
     })
 }
 
-fn add_software(merged: &mut MachineTemplate, profile: &Named<SoftwareDocument>, values: &Values) -> Checked<()> {
+fn add_software(
+    merged: &mut MachineTemplate,
+    profile: &Named<SoftwareDocument>,
+    values: &Values,
+    problems: &mut Problems,
+) {
     let (source, spec) = (&profile.source, &profile.document.spec);
-    validate::name(source, &profile.document.metadata.name)?;
+    problems.keep(validate::name(source, &profile.document.metadata.name));
     for package in &spec.packages {
-        let package = validate::package(source, package)?;
+        let Some(package) = problems.keep(validate::package(source, package)) else { continue };
         // A later profile's pinned version replaces an earlier one's.
         let name = package.split('=').next().unwrap_or_default().to_owned();
         merged.packages.retain(|other| other.split('=').next() != Some(&name));
         merged.packages.insert(package);
     }
     for repository in &spec.repositories {
-        let checked = apt_repository(source, repository, values)?;
-        merged.repositories.insert(repository.name.value.clone(), checked);
+        if let Some(checked) = problems.keep(apt_repository(source, repository, values)) {
+            merged.repositories.insert(repository.name.value.clone(), checked);
+        }
     }
-    for path in &spec.exclude {
-        merged.exclude.insert(validate::path(source, path)?);
-    }
-    Ok(())
+    merged.exclude.extend(spec.exclude.iter().filter_map(|path| problems.keep(validate::path(source, path))));
 }
 
 fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Checked<AptRepository> {
@@ -200,7 +234,12 @@ fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Ch
     let remote = ["https://", "http://", "file:///", "copy:///", "file:/", "copy:/"];
     if !remote.iter().any(|scheme| uri.starts_with(scheme)) || uri.contains(char::is_whitespace) {
         let message = format!("'{uri}' is not the address of an apt repository");
-        return Err(source.problem(&spec.uri, message, "start it with https://, http://, file:/// or copy:///"));
+        return Err(source.problem(
+            &spec.uri,
+            "bad-repository",
+            message,
+            "start it with https://, http://, file:/// or copy:///",
+        ));
     }
     let suite = fill(source, &spec.suite, values)?;
     let mut components = Vec::new();
@@ -210,7 +249,7 @@ fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Ch
     if suite.ends_with('/') != components.is_empty() {
         let message = format!("suite '{suite}' and {} components do not fit", components.len());
         let fix = "a flat repository has a suite that ends in '/' and no components, any other one needs components";
-        return Err(source.problem(&spec.suite, message, fix));
+        return Err(source.problem(&spec.suite, "bad-repository", message, fix));
     }
     let key = fill(source, &spec.signed_by, values)?;
     let signed_by = if key.contains("-----BEGIN PGP PUBLIC KEY BLOCK-----") {
@@ -219,7 +258,12 @@ fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Ch
         SigningKey::File(key.into())
     } else {
         let message = format!("'{key}' is neither an absolute path nor an armored key");
-        return Err(source.problem(&spec.signed_by, message, "write the absolute path of the repository's key"));
+        return Err(source.problem(
+            &spec.signed_by,
+            "bad-repository",
+            message,
+            "write the absolute path of the repository's key",
+        ));
     };
     Ok(AptRepository { uri, suite, components, signed_by })
 }
@@ -228,38 +272,39 @@ fn add_configuration(
     merged: &mut MachineTemplate,
     profile: &Named<ConfigurationDocument>,
     values: &Values,
-) -> Checked<()> {
+    problems: &mut Problems,
+) {
     let (source, spec) = (&profile.source, &profile.document.spec);
-    validate::name(source, &profile.document.metadata.name)?;
+    problems.keep(validate::name(source, &profile.document.metadata.name));
     for file in &spec.files {
-        let path = validate::path(source, &file.path)?;
-        let mode = file.mode.as_ref().map_or(Ok(0o644), |mode| validate::mode(source, mode))?;
-        merged.links.remove(&path);
-        merged.files.insert(path, File { mode, content: fill(source, &file.content, values)? });
-    }
-    for link in &spec.links {
-        let path = validate::path(source, &link.path)?;
-        merged.files.remove(&path);
-        merged.links.insert(path, link.target.value.clone());
-    }
-    for folder in &spec.folders {
-        merged.folders.insert(validate::path(source, folder)?);
-    }
-    for (units, enabled) in [(&spec.units.enable, true), (&spec.units.mask, false)] {
-        for unit in units {
-            merged.units.insert(validate::unit(source, unit)?, enabled);
+        if let Some((path, file)) = problems.keep(image_file(source, file, values)) {
+            merged.links.remove(&path);
+            merged.files.insert(path, file);
         }
     }
+    for link in &spec.links {
+        if let Some(path) = problems.keep(validate::path(source, &link.path)) {
+            merged.files.remove(&path);
+            merged.links.insert(path, link.target.value.clone());
+        }
+    }
+    for (units, enabled) in [(&spec.units.enable, true), (&spec.units.mask, false)] {
+        let checked = units.iter().filter_map(|unit| problems.keep(validate::unit(source, unit)));
+        merged.units.extend(checked.map(|unit| (unit, enabled)));
+    }
     for (name, value) in &spec.sysctls {
-        merged.sysctls.insert(name.clone(), fill(source, value, values)?);
+        if let Some(value) = problems.keep(fill(source, value, values)) {
+            merged.sysctls.insert(name.clone(), value);
+        }
     }
-    for module in &spec.modules {
-        merged.modules.insert(validate::module(source, module)?);
-    }
-    for path in &spec.persist {
-        merged.persist.insert(validate::path(source, path)?);
-    }
-    Ok(())
+    merged.folders.extend(spec.folders.iter().filter_map(|path| problems.keep(validate::path(source, path))));
+    merged.modules.extend(spec.modules.iter().filter_map(|module| problems.keep(validate::module(source, module))));
+    merged.persist.extend(spec.persist.iter().filter_map(|path| problems.keep(validate::path(source, path))));
+}
+
+fn image_file(source: &Source, spec: &FileSpec, values: &Values) -> Checked<(String, File)> {
+    let mode = spec.mode.as_ref().map_or(Ok(0o644), |mode| validate::mode(source, mode))?;
+    Ok((validate::path(source, &spec.path)?, File { mode, content: fill(source, &spec.content, values)? }))
 }
 
 fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
@@ -267,10 +312,18 @@ fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String
 }
 
 fn unfilled(source: &Source, at: &Placed<String>, error: &SubstituteError, more: &str) -> Box<Problem> {
-    let fix = match error {
-        SubstituteError::Unknown(name) => format!("declare it under 'parameters:', or write $${{{name}}}{more}"),
-        SubstituteError::Missing(name) => format!("name a value for {name} in the settings file (--settings)"),
-        SubstituteError::Open => "close it, or write $${ for a literal ${".to_owned(),
+    let (code, part, fix) = match error {
+        SubstituteError::Unknown(name) => {
+            let fix = format!("declare it under 'parameters:', or write $${{{name}}}{more}");
+            ("undeclared-parameter", format!("${{{name}}}"), fix)
+        }
+        SubstituteError::Missing(name) => {
+            let fix = format!("name a value for {name} in the settings file (--settings)");
+            (MISSING_VALUE, format!("${{{name}}}"), fix)
+        }
+        SubstituteError::Open => {
+            ("unclosed-reference", "${".to_owned(), "close it, or write $${ for a literal ${".to_owned())
+        }
     };
-    source.problem(at, error.to_string(), fix)
+    source.problem_within(at, &part, code, error.to_string(), fix)
 }

@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+pub mod check;
 pub mod compose;
+mod entries;
 pub mod error;
 pub mod load;
 mod parameters;
@@ -17,6 +19,7 @@ pub mod template;
 mod validate;
 mod yaml;
 
+pub use check::check;
 pub use error::{Problem, ProfileError};
 pub use load::load;
 pub use template::{AptRepository, File, MachineTemplate, SigningKey};

@@ -4,7 +4,7 @@
 
 use crate::{
     compose::{Documents, Named, compose},
-    error::ProfileError,
+    error::{Problems, ProfileError},
     shapes::{ConfigurationDocument, SettingsDocument, SoftwareDocument, TemplateDocument},
     template::MachineTemplate,
     yaml::{Placed, Source},
@@ -17,37 +17,41 @@ use std::path::Path;
 /// # Errors
 /// [`ProfileError`], with the place and the fix.
 pub fn load(template: &Path, settings: Option<&Path>) -> Result<MachineTemplate, ProfileError> {
-    let documents = read_documents(template, settings)?;
-    Ok(compose(&documents)?)
+    let mut problems = Problems::default();
+    let merged = read_documents(template, settings, &mut problems)?.and_then(|d| compose(&d, &mut problems));
+    match (merged, problems.into_vec()) {
+        (Some(merged), problems) if problems.is_empty() => Ok(merged),
+        (_, problems) => Err(ProfileError::Invalid(problems)),
+    }
 }
 
-fn read_documents(template: &Path, settings: Option<&Path>) -> Result<Documents, ProfileError> {
-    let source = read(template, "the command line")?;
-    let document: TemplateDocument = source.parse("MachineTemplate")?;
+/// Reads the template, every profile that it names and the settings; `None` when the template itself cannot be used.
+pub(crate) fn read_documents(
+    template: &Path,
+    settings: Option<&Path>,
+    problems: &mut Problems,
+) -> Result<Option<Documents>, ProfileError> {
+    let mut source = read(template, "the command line")?;
+    let Some(document) = source.parse::<TemplateDocument>("MachineTemplate", problems) else { return Ok(None) };
     let folder = template.parent().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     // A bare file name has an empty parent: its profiles are one folder up from here.
     let folder = if template.parent() == Some(Path::new("")) { Path::new("..").to_owned() } else { folder };
     let wanted_by = format!("template {}", document.metadata.name.value);
-    let software =
-        profiles::<SoftwareDocument>(&folder.join("software"), &document.spec.software, &source, &wanted_by)?;
-    let configuration = profiles::<ConfigurationDocument>(
-        &folder.join("configuration"),
-        &document.spec.configuration,
-        &source,
-        &wanted_by,
-    )?;
+    let (software, configuration) = (&document.spec.software, &document.spec.configuration);
+    let software = profiles(&folder.join("software"), software, &source, &wanted_by, problems)?;
+    let configuration = profiles(&folder.join("configuration"), configuration, &source, &wanted_by, problems)?;
     let settings = match settings {
         Some(path) => {
-            let source = read(path, "the command line")?;
-            Some(Named { document: source.parse::<SettingsDocument>("Settings")?, source })
+            let mut source = read(path, "the command line")?;
+            source.parse::<SettingsDocument>("Settings", problems).map(|document| Named { source, document })
         }
         None => None,
     };
-    Ok(Documents { template: Named { source, document }, software, configuration, settings })
+    Ok(Some(Documents { template: Named { source, document }, software, configuration, settings }))
 }
 
 /// What each profile document says its kind is.
-trait Profile: DeserializeOwned {
+pub(crate) trait Profile: DeserializeOwned {
     const KIND: &'static str;
 }
 
@@ -64,25 +68,28 @@ fn profiles<T: Profile>(
     names: &[Placed<String>],
     template: &Source,
     wanted_by: &str,
+    problems: &mut Problems,
 ) -> Result<Vec<Named<T>>, ProfileError> {
     let mut out = Vec::new();
     for name in names {
         if name.value.contains(['/', '.']) {
             let message = format!("'{}' is not a profile's name", name.value);
-            return Err(template.problem(name, message, "write the name without folder and .yaml").into());
+            problems.note(*template.problem(name, "bad-name", message, "write the name without folder and .yaml"));
+            continue;
         }
         let path = folder.join(format!("{}.yaml", name.value));
         if !path.is_file() {
             let message = format!("there is no {} '{}'", T::KIND, name.value);
-            return Err(template.problem(name, message, format!("write {}", path.display())).into());
+            problems.note(*template.problem(name, "no-such-profile", message, format!("write {}", path.display())));
+            continue;
         }
-        let source = read(&path, wanted_by)?;
-        out.push(Named { document: source.parse(T::KIND)?, source });
+        let mut source = read(&path, wanted_by)?;
+        out.extend(source.parse(T::KIND, problems).map(|document| Named { source, document }));
     }
     Ok(out)
 }
 
-fn read(path: &Path, wanted_by: &str) -> Result<Source, ProfileError> {
+pub(crate) fn read(path: &Path, wanted_by: &str) -> Result<Source, ProfileError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Source::new(path, text)),
         Err(source) => Err(ProfileError::Read { path: path.to_owned(), source, wanted_by: wanted_by.to_owned() }),

@@ -41,7 +41,12 @@ pub(crate) fn check(
     if fits {
         return Ok(());
     }
-    Err(source.problem(at, format!("'{text}' is no value for {name}"), format!("{fix}: {}", parameter.description)))
+    Err(source.problem(
+        at,
+        "bad-value",
+        format!("'{text}' is no value for {name}"),
+        format!("{fix}: {}", parameter.description),
+    ))
 }
 
 /// Bytes of a size like `100 GB` (10^9 bytes each) or `4 GiB` (2^30).

@@ -17,11 +17,16 @@ pub(crate) fn name(source: &Source, at: &Placed<String>) -> Checked<String> {
     let stem = source.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     if !fine {
         let message = format!("'{text}' is not a name");
-        return Err(source.problem(at, message, "use lower-case letters, digits and dashes, at most 63"));
+        return Err(source.problem(at, "bad-name", message, "use lower-case letters, digits and dashes, at most 63"));
     }
     if *text != stem {
         let message = format!("the name '{text}' is not the file's name");
-        return Err(source.problem(at, message, format!("write {stem}, or rename the file to {text}.yaml")));
+        return Err(source.problem(
+            at,
+            "bad-name",
+            message,
+            format!("write {stem}, or rename the file to {text}.yaml"),
+        ));
     }
     Ok(text.clone())
 }
@@ -38,7 +43,7 @@ pub(crate) fn path(source: &Source, at: &Placed<String>) -> Checked<String> {
         Ok(text.clone())
     } else {
         let message = format!("'{text}' is not an absolute path");
-        Err(source.problem(at, message, "start with '/', without '.', '..', '//' and a '/' at the end"))
+        Err(source.problem(at, "bad-path", message, "start with '/', without '.', '..', '//' and a '/' at the end"))
     }
 }
 
@@ -55,7 +60,7 @@ pub(crate) fn package(source: &Source, at: &Placed<String>) -> Checked<String> {
         Ok(at.value.clone())
     } else {
         let message = format!("'{}' is not a package", at.value);
-        Err(source.problem(at, message, "write NAME or NAME=VERSION"))
+        Err(source.problem(at, "bad-package", message, "write NAME or NAME=VERSION"))
     }
 }
 
@@ -68,7 +73,7 @@ pub(crate) fn unit(source: &Source, at: &Placed<String>) -> Checked<String> {
         Ok(at.value.clone())
     } else {
         let message = format!("'{}' is not a systemd unit", at.value);
-        Err(source.problem(at, message, format!("end it in one of {}", KINDS.join(" "))))
+        Err(source.problem(at, "bad-unit", message, format!("end it in one of {}", KINDS.join(" "))))
     }
 }
 
@@ -76,7 +81,7 @@ pub(crate) fn unit(source: &Source, at: &Placed<String>) -> Checked<String> {
 pub(crate) fn mode(source: &Source, at: &Placed<String>) -> Checked<u32> {
     u32::from_str_radix(&at.value, 8).ok().filter(|mode| *mode <= 0o7777 && at.value.len() >= 3).ok_or_else(|| {
         let message = format!("'{}' is not a file mode", at.value);
-        source.problem(at, message, "write it in octal and quoted, for example \"0644\"")
+        source.problem(at, "bad-mode", message, "write it in octal and quoted, for example \"0644\"")
     })
 }
 
@@ -85,6 +90,11 @@ pub(crate) fn module(source: &Source, at: &Placed<String>) -> Checked<String> {
     if !at.value.is_empty() && at.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
         Ok(at.value.clone())
     } else {
-        Err(source.problem(at, format!("'{}' is not a kernel module", at.value), "write it as lsmod shows it"))
+        Err(source.problem(
+            at,
+            "bad-module",
+            format!("'{}' is not a kernel module", at.value),
+            "write it as lsmod shows it",
+        ))
     }
 }

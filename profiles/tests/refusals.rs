@@ -56,11 +56,14 @@ fn refused(template: &str, software: &str, configuration: &str) -> String {
     write("configuration/small.yaml", configuration);
     match profiles::load(&folder.path().join("templates/till.yaml"), None) {
         Ok(_) => "accepted".into(),
-        Err(ProfileError::Invalid(problem)) => {
-            let problem = *problem;
-            let file = problem.file.strip_prefix(folder.path()).unwrap_or(Path::new("?")).display().to_string();
-            let fix = problem.fix.replace(&folder.path().display().to_string(), "DIR");
-            format!("{file}:{}:{}: {}\nfix: {fix}", problem.line, problem.column, problem.message)
+        Err(ProfileError::Invalid(problems)) => {
+            let said = problems.iter().map(|problem| {
+                let file = problem.file.strip_prefix(folder.path()).unwrap_or(Path::new("?")).display();
+                let fix = problem.fix.replace(&folder.path().display().to_string(), "DIR");
+                let (line, column, code) = (problem.line, problem.column, problem.code);
+                format!("{file}:{line}:{column}: {code}: {}\nfix: {fix}", problem.message)
+            });
+            said.collect::<Vec<_>>().join("\n")
         }
         Err(other) => other.to_string(),
     }
@@ -129,4 +132,37 @@ fn a_value_that_the_driver_does_not_deliver() {
 #[test]
 fn a_certificate_that_the_driver_does_not_give() {
     insta::assert_snapshot!(refused(&TEMPLATE.replace("kubelet-client\n", "admin\n"), SOFTWARE, CONFIGURATION));
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let template = TEMPLATE
+        .replace("  software: [small]", "  sofware: [small]\n  software: [small, large]")
+        .replace("driver: kubernetes", "driver: nomad")
+        .replace("commonName: system:node:${machine.name}", "commonName: ${till.number}")
+        .replace("units: [kubelet.service]", "units: [kubelet]");
+    let software = SOFTWARE.replace("packages: [dbus]", "packages: [dbus, Dbus]\n  exclude: {a: b}");
+    let configuration = CONFIGURATION.replace("mode: \"0600\"", "mode: [6, 0, 0]").replace("/etc/motd", "etc/motd");
+    insta::assert_snapshot!(refused(&template, &software, &configuration));
+}
+
+#[test]
+fn a_small_template_with_five_mistakes() {
+    let template = TEMPLATE
+        .replace("  software: [small]", "  software: [small, missing]")
+        .replace("metadata: {name: till}", "metadata: {name: till, colour: red}")
+        .replace("driver: kubernetes", "driver: nomad")
+        .replace("content: ${region.ca}", "content: ${no.such}");
+    let configuration = CONFIGURATION.replace("content: hello", "content: hello\n  modules: dm-mod");
+    insta::assert_snapshot!(refused(&template, SOFTWARE, &configuration));
+}
+
+#[test]
+fn wrong_types_where_something_has_to_be() {
+    let template = TEMPLATE
+        .replace("software: [small]", "software: small")
+        .replace("driver: kubernetes", "driver: [kubernetes]")
+        .replace("units: [kubelet.service]", "units: kubelet.service")
+        .replace("content: ${region.ca}", "content: ${no.such}");
+    insta::assert_snapshot!(refused(&template, SOFTWARE, CONFIGURATION));
 }

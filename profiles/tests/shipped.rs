@@ -30,14 +30,17 @@ fn k8s_worker_merges_base_and_kubernetes() {
 
 #[test]
 fn a_repository_without_address_is_asked_for() {
-    let Err(ProfileError::Invalid(problem)) = profiles::load(&template(), None) else { panic!("accepted") };
+    let Err(ProfileError::Invalid(problems)) = profiles::load(&template(), None) else { panic!("accepted") };
+    assert_eq!(profiles::check(&template(), None).unwrap(), [], "what has no value yet is no mistake");
+    let problem = &problems[0];
     insta::assert_snapshot!(format!("{}\n{}", problem.message, problem.fix));
     assert!(problem.text[problem.bytes.clone()].starts_with("${kubernetes.repository.uri}"));
 }
 
 #[test]
 fn an_unknown_setting_is_refused_with_its_place() {
-    let Err(ProfileError::Invalid(problem)) = load_with("  kubelet.extraArg: --v=4\n") else { panic!("accepted") };
+    let Err(ProfileError::Invalid(problems)) = load_with("  kubelet.extraArg: --v=4\n") else { panic!("accepted") };
+    let problem = &problems[0];
     insta::assert_snapshot!(format!("{}:{} {}\n{}", problem.line, problem.column, problem.message, problem.fix));
 }
 
@@ -68,7 +71,8 @@ fn values_of_the_wrong_kind_are_refused_with_their_place() {
     ]
     .into_iter()
     .map(|settings| match storage_node(settings) {
-        Err(ProfileError::Invalid(problem)) => {
+        Err(ProfileError::Invalid(problems)) => {
+            let [problem] = problems.as_slice() else { panic!("{problems:?}") };
             format!("{}:{} {}\n  {}", problem.line, problem.column, problem.message, problem.fix)
         }
         other => panic!("{other:?}"),
