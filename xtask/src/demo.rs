@@ -1,9 +1,10 @@
 //! `cargo xtask demo`.
 
 use crate::{checkout, e2e, output, setup};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
-use qemu_tests::{cases, journey::outside, whole_file};
+use contracts::exit::Code;
+use qemu_tests::{cases, hint::coded, journey::outside, whole_file};
 use std::path::PathBuf;
 
 /// Arguments of `demo`.
@@ -21,8 +22,8 @@ pub struct Arguments {
     /// Keep logs, disk and packet capture, and say where they are. A failed run keeps them always.
     #[arg(long)]
     keep: bool,
-    /// The machine template to install.
-    #[arg(long, default_value = "k8s-worker")]
+    /// The machine template to install: k8s-worker, storage-node, hypervisor.
+    #[arg(long, value_name = "NAME", default_value = "k8s-worker")]
     template: String,
     /// Install what the host lacks without asking.
     #[arg(long)]
@@ -42,6 +43,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.json {
         whole_file::check(file)?;
     }
+    // A wrong name is found before anything is installed.
+    check_template(&arguments.template)?;
     setup::ensure(arguments.yes)?;
     let name = match arguments.firmware {
         Firmware::Bios => "bios",
@@ -56,4 +59,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         json: arguments.json.clone(),
     };
     outside::run(checkout(), &wish, e2e::INSIDE, &output::progress())
+}
+
+fn check_template(name: &str) -> Result<()> {
+    let folder = checkout().join("profiles/templates");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
+    let stems = entries.flatten().filter_map(|entry| entry.path().file_stem()?.to_str().map(str::to_owned));
+    let mut known: Vec<String> = stems.collect();
+    known.sort();
+    if known.iter().any(|template| template == name) {
+        return Ok(());
+    }
+    Err(coded(Code::Usage, format!("there is no template {name}"), format!("the templates are {}", known.join(", "))))
 }

@@ -27,8 +27,14 @@ fn help_of_every_command() {
 
 #[test]
 fn wrong_command_lines() {
-    let all: [&[&str]; 5] =
-        [&["dance"], &["e2e", "no-such-case"], &["bench", "weather"], &["dist", "moon"], &["demo", "--json"]];
+    let all: [&[&str]; 6] = [
+        &["dance"],
+        &["e2e", "no-such-case"],
+        &["bench", "weather"],
+        &["dist", "moon"],
+        &["demo", "--json"],
+        &["demo", "--template", "till"],
+    ];
     let place = place();
     assert_snapshot!(all.map(|arguments| place.run(arguments)).join("\n"));
 }
