@@ -40,6 +40,8 @@ pub enum Command {
     /// A template is checked together with every profile that it names. Without --settings, parameters that have no value yet
     /// are no mistake. Ends with 1 when something is wrong.
     Check(CheckArgs),
+    /// Show what a template comes to, and the file and line that each part of it comes from
+    Explain(ExplainArgs),
     /// Make keys
     Keys {
         /// What to do with keys.
@@ -77,6 +79,20 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
     /// Print the mistakes as a JSON list of {file, line, column, code, message, help} on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `image-builder explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The machine template
+    #[arg(value_name = "TEMPLATE.yaml")]
+    pub template: PathBuf,
+    /// Values for the parameters of the profiles (kind: Settings)
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// JSON instead of a table
     #[arg(long)]
     pub json: bool,
 }
@@ -163,7 +179,7 @@ impl Command {
         match self {
             Self::Build(_) => "nothing was published",
             Self::Keys { .. } => "no keys were made",
-            Self::Check(_) | Self::Completions { .. } => "nothing was made",
+            Self::Check(_) | Self::Explain(_) | Self::Completions { .. } => "nothing was made",
         }
     }
 }

@@ -10,7 +10,7 @@ use image_builder::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Report, miette};
-use profiles::{Problem, ProfileError};
+use profiles::{Explanation, Problem, ProfileError, explain::Place};
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
@@ -69,6 +69,11 @@ async fn execute(command: Command) -> ExitCode {
             }
         }
         Command::Check(arguments) => check(&arguments),
+        Command::Explain(arguments) => match profiles::explain(&arguments.template, arguments.settings.as_deref()) {
+            Ok(explanation) if arguments.json => print_line(&format!("{:#}", explained_json(&explanation))),
+            Ok(explanation) => print_line(explained(&explanation).trim_end()),
+            Err(error) => build_failed(BuildError::Template(Box::new(error))),
+        },
         Command::Keys { command: KeysCommand::Init { out } } => match keys::init(&out).await {
             Ok(_) => {
                 let place = out.display();
@@ -136,6 +141,45 @@ fn check(arguments: &CheckArgs) -> ExitCode {
         count => say(format_args!("{count} mistakes")),
     }
     code.into()
+}
+
+fn place(place: &Place) -> String {
+    format!("{}:{}", place.file.display(), place.line)
+}
+
+/// Sections with their parts; the place of each stands in a column of its own.
+fn explained(explanation: &Explanation) -> String {
+    let mut out = format!("{}: {}\n", explanation.template, explanation.description);
+    let mut section = "";
+    for part in &explanation.parts {
+        if part.section != section {
+            section = part.section;
+            out += &format!("\n{section}\n");
+        }
+        let what = match part.value.as_deref() {
+            None => format!("{} has no value yet", part.name),
+            Some("") if part.section == "parameters" => format!("{} = \"\"", part.name),
+            Some("") => part.name.clone(),
+            Some(value) => format!("{} = {}", part.name, value.trim_end()),
+        };
+        let over: Vec<String> = part.over.iter().map(place).collect();
+        let over = if over.is_empty() { String::new() } else { format!(" (instead of {})", over.join(", ")) };
+        out += &format!("  {what:<72} {}{over}\n", place(&part.from));
+    }
+    out
+}
+
+fn explained_json(explanation: &Explanation) -> serde_json::Value {
+    let place = |place: &Place| serde_json::json!({"file": place.file, "line": place.line});
+    let parts = explanation.parts.iter().map(|part| {
+        let over: Vec<_> = part.over.iter().map(place).collect();
+        serde_json::json!({
+            "section": part.section, "name": part.name, "value": part.value, "from": place(&part.from), "over": over,
+        })
+    });
+    serde_json::json!({
+        "template": explanation.template, "description": explanation.description, "parts": parts.collect::<Vec<_>>(),
+    })
 }
 
 fn row(problem: &Problem) -> serde_json::Value {

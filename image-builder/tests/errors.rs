@@ -58,10 +58,11 @@ const SHIPPED: &str = "templates/k8s-worker.yaml";
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["--help"],
         &["build", "--help"],
         &["check", "--help"],
+        &["explain", "--help"],
         &["keys", "--help"],
         &["keys", "init", "--help"],
         &["completions", "--help"],
@@ -270,4 +271,25 @@ fn check_says_every_mistake_at_once() {
     let profile = place.run(&["check", "software/base.yaml", "settings.yaml"]);
     let missing = place.run(&["check", "templates/none.yaml"]);
     assert_snapshot!([json, people, good, profile, missing].join("\n"));
+}
+
+#[test]
+fn explain_says_where_everything_comes_from() {
+    let place = ready();
+    place.file(
+        "settings.yaml",
+        "apiVersion: shelfboot.dev/v1\nkind: Settings\nparameters:\n  ceph.deviceClass: ssd\n  journal.maxUse: 1G\n",
+    );
+    place.file(
+        "software/base.yaml",
+        "apiVersion: shelfboot.dev/v1\nkind: SoftwareProfile\nmetadata: {name: base}\n\
+        spec:\n  parameters: {mirror: {description: Where from}}\n  packages: [dbus, lvm2]\n",
+    );
+    let table = place.run(&["explain", "templates/storage-node.yaml", "--settings", "settings.yaml"]);
+    let json = place.run(&["explain", "templates/storage-node.yaml", "--json"]);
+    // What comes after the packages changes with every line of the profiles that ship.
+    let table: String = table.lines().take(19).map(|line| format!("{line}\n")).collect();
+    let json: String = json.lines().take(24).map(|line| format!("{line}\n")).collect();
+    let wrong = place.run(&["explain", "templates/k8s-worker.yaml", "--settings", "settings.yaml"]);
+    assert_snapshot!([table, json, wrong].join("\n"));
 }

@@ -78,7 +78,7 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
 }
 
 /// The parameters that the profiles declare, with their defaults and then the settings' values, each of its kind.
-fn parameter_values(documents: &Documents, problems: &mut Problems) -> Values {
+pub(crate) fn parameter_values(documents: &Documents, problems: &mut Problems) -> Values {
     let software = documents.software.iter().map(|named| (&named.source, &named.document.spec.parameters));
     let configuration = documents.configuration.iter().map(|named| (&named.source, &named.document.spec.parameters));
     let mut declared = BTreeMap::new();

@@ -12,6 +12,7 @@ pub mod check;
 pub mod compose;
 mod entries;
 pub mod error;
+pub mod explain;
 pub mod load;
 mod parameters;
 pub mod shapes;
@@ -21,6 +22,7 @@ mod yaml;
 
 pub use check::check;
 pub use error::{Problem, ProfileError};
+pub use explain::{Explanation, explain};
 pub use load::load;
 pub use template::{AptRepository, File, MachineTemplate, SigningKey};
 

@@ -85,6 +85,12 @@ impl Source {
         Ok(())
     }
 
+    /// The first line that begins with this text, from 1.
+    pub(crate) fn line_of(&self, text: &str) -> u64 {
+        let found = self.text.lines().position(|line| line.trim_start().starts_with(text));
+        u64::try_from(found.unwrap_or(0) + 1).unwrap_or(u64::MAX)
+    }
+
     /// The document's kind, where one can be read.
     pub(crate) fn kind(&self) -> Option<String> {
         Some(serde_saphyr::from_str::<Header>(&self.text).ok()?.kind.value)
