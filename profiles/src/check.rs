@@ -4,7 +4,8 @@ use crate::{
     compose::{MISSING_VALUE, compose},
     error::{Problem, Problems, ProfileError},
     load::{read, read_documents},
-    shapes::{ConfigurationDocument, SettingsDocument, SoftwareDocument},
+    shapes::{ConfigurationDocument, SettingsDocument, SoftwareDocument, TemplateDocument},
+    yaml::Source,
 };
 use std::path::Path;
 
@@ -16,23 +17,35 @@ use std::path::Path;
 pub fn check(file: &Path, settings: Option<&Path>) -> Result<Vec<Problem>, ProfileError> {
     let mut problems = Problems::default();
     let mut source = read(file, "the command line")?;
-    match source.kind().as_deref() {
-        Some("SoftwareProfile") => {
-            source.parse::<SoftwareDocument>("SoftwareProfile", &mut problems);
-        }
-        Some("ConfigurationProfile") => {
-            source.parse::<ConfigurationDocument>("ConfigurationProfile", &mut problems);
-        }
-        Some("Settings") => {
-            source.parse::<SettingsDocument>("Settings", &mut problems);
-        }
-        _ => {
-            if let Some(documents) = read_documents(file, settings, &mut problems)? {
-                compose(&documents, &mut problems);
-            }
-        }
+    if !is_alone(&mut source, &mut problems)
+        && let Some(documents) = read_documents(file, settings, &mut problems)?
+    {
+        compose(&documents, &mut problems);
     }
     let mut all = problems.into_vec();
     all.retain(|problem| settings.is_some() || problem.code != MISSING_VALUE);
     Ok(all)
+}
+
+/// Checks one document by itself, whatever it names.
+#[must_use]
+pub fn check_text(file: &Path, text: String) -> Vec<Problem> {
+    let (mut source, mut problems) = (Source::new(file, text), Problems::default());
+    if !is_alone(&mut source, &mut problems) {
+        source.parse::<TemplateDocument>("MachineTemplate", &mut problems);
+    }
+    problems.into_vec()
+}
+
+/// Checks a document that names no other; false for everything else.
+fn is_alone(source: &mut Source, problems: &mut Problems) -> bool {
+    match source.kind().as_deref() {
+        Some("SoftwareProfile") => source.parse::<SoftwareDocument>("SoftwareProfile", problems).is_some(),
+        Some("ConfigurationProfile") => {
+            source.parse::<ConfigurationDocument>("ConfigurationProfile", problems).is_some()
+        }
+        Some("Settings") => source.parse::<SettingsDocument>("Settings", problems).is_some(),
+        _ => return false,
+    };
+    true
 }

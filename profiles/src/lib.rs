@@ -20,7 +20,7 @@ pub mod template;
 mod validate;
 mod yaml;
 
-pub use check::check;
+pub use check::{check, check_text};
 pub use error::{Problem, ProfileError};
 pub use explain::{Explanation, explain};
 pub use load::load;
