@@ -27,7 +27,9 @@ pub const NOVA: Driver = Driver {
     certificates: &[],
     values: &[
         "transport",
+        "busTls",
         "keystone",
+        "ca",
         "region",
         "user",
         "password",

@@ -127,6 +127,10 @@ fn admit_vouched(
     brokers: &Brokers,
     vouched: &VoucherStatement,
 ) -> Result<Admitted, Why> {
+    // First: a revoked key gets in nowhere, not even where its entry is gone from the inventory.
+    if let Some(name) = pins.by_key.get(fingerprint).filter(|name| pins.revoked.contains(*name)) {
+        return Err(("revoked", revoked_text(name)));
+    }
     let entry = entry_for(request, fingerprint, inventory, pins, vouched)?;
     if entry.image.template != request.template {
         let text = format!(
@@ -136,9 +140,7 @@ fn admit_vouched(
         return Err(("template-mismatch", text));
     }
     if pins.revoked.contains(&entry.name) {
-        let name = &entry.name;
-        let text = format!("{name} was revoked; to let a machine take its place: registrar machine reopen {name}");
-        return Err(("revoked", text));
+        return Err(("revoked", revoked_text(&entry.name)));
     }
     if pins.of(entry).is_some_and(|pinned| pinned != fingerprint) {
         return Err(("key-pinned", pinned_text(&entry.name)));
@@ -185,7 +187,7 @@ fn entry_for<'a>(
         );
         return Err(("not-in-inventory", text));
     };
-    let free = || spares.iter().filter(|m| pins.of(m).is_none());
+    let free = || spares.iter().filter(|m| pins.of(m).is_none() && !pins.revoked.contains(&m.name));
     let found = spares
         .iter()
         .find(|m| pins.of(m) == Some(fingerprint))
@@ -203,6 +205,10 @@ fn asked(request: &EnrollmentRequest, name: &str, brokers: &Brokers) -> Result<O
     let broker = brokers.of(&request.template).filter(|_| request.join || !request.csrs.is_empty());
     let checked = broker.map(|broker| broker.check(name, &request.csrs)).transpose();
     checked.map_err(|objection| (objection.code, objection.reason))
+}
+
+fn revoked_text(name: &str) -> String {
+    format!("{name} was revoked; to let a machine take its place: registrar machine reopen {name}")
 }
 
 fn pinned_text(name: &str) -> String {

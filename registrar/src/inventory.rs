@@ -28,8 +28,8 @@ pub enum Tier {
 }
 
 /// Shipped templates for which a store's router is not to be trusted alone, unless the inventory says otherwise: they hold
-/// other machines' data, or command them.
-const NEED_A_PERSON: [&str; 3] = ["k8s-control-plane", "storage-backend", "storage-node"];
+/// other machines' data, or command them, or share a message bus with those that do.
+const NEED_A_PERSON: [&str; 4] = ["hypervisor", "k8s-control-plane", "storage-backend", "storage-node"];
 
 /// One inventory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

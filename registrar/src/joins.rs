@@ -1,4 +1,5 @@
-//! Joins under way: one task per enrollment, which goes on while the machine hangs up and asks again.
+//! Joins under way: one task per machine, which goes on while the machine hangs up and asks again. Two at a time for one
+//! machine, of two boots, would give it what belongs to the other.
 
 use crate::broker::{Brokers, JoinBroker, JoinRequest, Readiness};
 use crate::chain;
@@ -10,7 +11,6 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 /// How long one try may take before it ends with a reason.
 const TRY: Duration = Duration::from_secs(60);
@@ -22,8 +22,9 @@ const AT_ONCE: usize = 32;
 pub struct Joins {
     db: Db,
     brokers: Arc<Brokers>,
-    under_way: Arc<Mutex<HashMap<Uuid, watch::Receiver<()>>>>,
+    under_way: Arc<Mutex<HashMap<String, watch::Receiver<()>>>>,
     slots: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -36,6 +37,7 @@ impl Joins {
             brokers,
             under_way: Arc::default(),
             slots: Arc::new(Semaphore::new(AT_ONCE)),
+            questions: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: TaskTracker::new(),
         }
     }
@@ -46,7 +48,7 @@ impl Joins {
         let Some(broker) = self.brokers.of(&row.template).cloned() else { return };
         let mut ended = {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            under_way.entry(row.id).or_insert_with(|| self.start(row.clone(), csrs, broker)).clone()
+            under_way.entry(row.machine.clone()).or_insert_with(|| self.start(row.clone(), csrs, broker)).clone()
         };
         // The task drops its end of the channel when it ends, which wakes everybody who waits here.
         let _ = tokio::time::timeout(patience, ended.changed()).await;
@@ -57,7 +59,7 @@ impl Joins {
         let this = self.clone();
         self.tasks.spawn(async move {
             this.run(&row, csrs, broker.as_ref()).await;
-            this.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
+            this.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.machine);
             drop(end);
         });
         ended
@@ -88,6 +90,8 @@ impl Joins {
     /// Asks the cluster whether this enrollment's boot is ready; `None` when it is, otherwise why not.
     pub async fn why_not_ready(&self, row: &EnrollmentRow) -> Option<String> {
         let Some(broker) = self.brokers.of(&row.template) else { return Some(no_broker(&row.template)) };
+        // Every machine of a region asks every other second after a power cut.
+        let Ok(_slot) = self.questions.acquire().await else { return Some("the registrar is stopping".into()) };
         match broker.readiness(&row.machine, &row.boot_id).await {
             Ok(Readiness::Ready) => None,
             Ok(Readiness::NotYet(reason)) => Some(reason),

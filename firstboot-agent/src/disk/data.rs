@@ -38,7 +38,7 @@ pub fn choose(disks: &[Disk], policy: &DataDisks, known: &[String]) -> DataPlan 
             Some("is too small".to_owned())
         } else if let DiskContent::Foreign { what } = &disk.content {
             plan.foreign = true;
-            Some(format!("holds {what} and was not touched"))
+            Some(format!("holds {what} and is not prepared"))
         } else {
             None
         };
@@ -101,7 +101,7 @@ mod tests {
         let plan = choose(&disks, &POLICY, &[]);
         assert_eq!(plan.disks, [DataDisk { device: "/dev/vdb".into(), id: "serial-vdb".into(), blank: true }]);
         assert!(plan.foreign && plan.left.len() == 2);
-        assert_eq!(plan.left[0], "disk vdc (20 GB, serial vdc) holds an LVM volume and was not touched");
+        assert_eq!(plan.left[0], "disk vdc (20 GB, serial vdc) holds an LVM volume and is not prepared");
     }
 
     #[test]

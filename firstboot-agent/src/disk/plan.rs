@@ -20,7 +20,9 @@ impl Identity {
         Self { store, macs: facts.nics.iter().map(|nic| nic.mac.clone()).collect() }
     }
 
-    fn is(&self, owner: &Owner) -> bool {
+    /// True when this machine in this store is meant.
+    #[must_use]
+    pub fn is(&self, owner: &Owner) -> bool {
         self.store.as_ref().is_none_or(|store| *store == owner.store) && self.macs.contains(&owner.machine)
     }
 
@@ -113,7 +115,9 @@ pub fn choose(disks: &[Disk], me: &Identity) -> Result<Plan, Refusal> {
     let foreign: Vec<(&Disk, String)> = fixed.iter().filter_map(|(_, d)| Some((*d, me.foreign(d)?))).collect();
 
     let half = |d: &Disk| matches!(d.content, DiskContent::HalfInstall { .. }) && me.foreign(d).is_none();
-    if let Some((index, disk)) = fit.iter().find(|(_, d)| half(d)) {
+    // One with state before one without.
+    let with_state = fit.iter().find(|(_, d)| half(d) && me.keeps_state(d));
+    if let Some((index, disk)) = with_state.or_else(|| fit.iter().find(|(_, d)| half(d))) {
         let kept = if me.keeps_state(disk) { "; the state of this machine on it is kept" } else { "" };
         return Ok(Plan {
             disk: *index,
@@ -253,6 +257,8 @@ mod tests {
         assert!(own.why.ends_with("is kept"), "{}", own.why);
         let refusal = plan(&[disk(100, half(Some(("s1", "02:00:00:00:00:02"))))]).unwrap_err();
         assert_eq!(refusal.code(), "foreign-data");
+        let with_state = half(Some(("s1", "02:00:00:00:00:01")));
+        assert_eq!(plan(&[disk(100, half(None)), disk(100, with_state)]).unwrap().disk, 1);
     }
 
     fn any_disk() -> impl Strategy<Value = Disk> {

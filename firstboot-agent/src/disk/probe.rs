@@ -12,6 +12,7 @@ use contracts::facts::DiskContent;
 use gptman::GPT;
 use std::{
     fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
     process::{Command, Stdio},
 };
@@ -37,7 +38,11 @@ pub fn content(device: &Path) -> DiskContent {
         .stdin(Stdio::null())
         .output();
     match output {
-        Ok(output) if output.status.code() == Some(2) => DiskContent::Blank,
+        // The same status says that the disk could not be read.
+        Ok(output) if output.status.code() == Some(2) => match read_ends(device) {
+            Ok(()) => DiskContent::Blank,
+            Err(error) => DiskContent::Foreign { what: format!("something that cannot be read ({error})") },
+        },
         Ok(output) if output.status.success() => {
             DiskContent::Foreign { what: name(&String::from_utf8_lossy(&output.stdout)) }
         }
@@ -49,6 +54,21 @@ pub fn content(device: &Path) -> DiskContent {
         }
         Err(error) => DiskContent::Foreign { what: format!("something that could not be examined ({error})") },
     }
+}
+
+/// Reads where signatures are: the first and the last MiB. A disk with a bad sector there is not blank, it is unknown.
+fn read_ends(device: &Path) -> io::Result<()> {
+    const END: u64 = 1 << 20;
+    let mut file = File::open(device)?;
+    let bytes = file.seek(SeekFrom::End(0))?;
+    for start in [0, bytes.saturating_sub(END)] {
+        file.seek(SeekFrom::Start(start))?;
+        let read = io::copy(&mut file.by_ref().take(END), &mut io::sink())?;
+        if read < END.min(bytes) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
 }
 
 /// Our table: all names in their places. Only the partition for BIOS may be missing, as on disks of older versions. `None` for anybody else's.
@@ -109,6 +129,18 @@ fn name(export: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_be_read_is_not_blank() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        std::fs::write(&disk, vec![0; 3 << 20]).unwrap();
+        assert_eq!(content(&disk), DiskContent::Blank);
+        for unreadable in [folder.path().join("missing"), folder.path().to_owned(), "/proc/self/mem".into()] {
+            let found = content(&unreadable);
+            assert!(matches!(&found, DiskContent::Foreign { .. }), "{}: {found:?}", unreadable.display());
+        }
+    }
 
     #[test]
     fn what_blkid_says_becomes_words() {

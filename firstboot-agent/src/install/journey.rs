@@ -1,6 +1,10 @@
 //! The journey's steps in the installer, in order. Each ends in what the next one needs.
 
-use super::{archive, esp, network, repository::Repository, state};
+use super::{
+    archive, esp, network,
+    repository::Repository,
+    state::{self, Found},
+};
 use crate::{
     boot,
     disk::{
@@ -19,7 +23,7 @@ use contracts::{
     VERSION,
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
     bios,
-    facts::{MachineFacts, Owner},
+    facts::{DiskContent, MachineFacts, Owner},
     manifest::{ImageManifest, TrustFloor},
     step::Step,
 };
@@ -46,8 +50,8 @@ pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> 
     };
     let owner = assignment.store.clone().map(|store| Owner { store, machine: lan.mac.clone() });
 
-    let (mut target, keeps_state) = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
-    reporter.step(Step::Partition, "dividing the disk", partition(&mut target, keeps_state)).await?;
+    let (mut target, content) = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
+    reporter.step(Step::Partition, "dividing the disk", partition(&mut target, &content, &me)).await?;
     let (repository, manifest) = reporter
         .step(Step::Install, "fetching the system", install(reporter, &lan.netboot, floor, &image, &target))
         .await?;
@@ -98,8 +102,8 @@ fn order(assignment: &Assignment) -> Result<Option<ImageRef>, Failure> {
     }
 }
 
-/// The disk, and whether it holds state of this machine that is to be kept.
-async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<((Target, bool), String), Failure> {
+/// The disk, and what is on it.
+async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<((Target, DiskContent), String), Failure> {
     let plan = plan::choose(&facts.disks, me).map_err(|refusal| Failure::new(refusal.code(), refusal.to_string()))?;
     let disk = &facts.disks[plan.disk];
     let node = Path::new("/dev").join(&disk.kernel_name);
@@ -112,23 +116,47 @@ async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<((Target, bo
         return Err(Failure::new("sector-size", words));
     }
     let target = Target::device(&node, disk.bytes, disk.sector_bytes).code("disk-busy")?;
-    Ok(((target, me.keeps_state(disk)), plan.why))
+    Ok(((target, disk.content.clone()), plan.why))
 }
 
-async fn partition(target: &mut Target, keeps_state: bool) -> Result<((), String), Failure> {
-    if keeps_state && !target.is_in_its_place(Role::State) {
-        let words = "this machine's state on the disk lies where this version would not look for it; nothing was \
-                     written. Install the version that was there before";
+async fn partition(target: &mut Target, content: &DiskContent, me: &Identity) -> Result<((), String), Failure> {
+    // Only a half install may hold state; on a blank disk it would be what is left of somebody who has gone.
+    let half = matches!(content, DiskContent::HalfInstall { .. });
+    let in_its_place = target.is_in_its_place(Role::State);
+    if half && !in_its_place && target.node(Role::State).is_ok_and(|node| state::look(&node) != Found::Nothing) {
+        let words = "state on the disk lies where this version would not look for it; nothing was written. Install the \
+                     version that was there before";
         return Err(Failure::new("layout-changed", words));
     }
+    // The table first: after a power cut in the middle of it the kernel may not know the partitions, and it says the same
+    // about where the state is.
     target.write_in_progress().code("partition")?;
+    let node = target.node(Role::State).code("partition")?;
+    let keeps_state = half && in_its_place && keeps_state(&node, me)?;
     let esp = target.node(Role::Esp).code("partition")?;
     esp::make(&esp).code("partition")?;
     if !keeps_state {
-        state::make(&target.node(Role::State).code("partition")?).code("partition")?;
+        state::make(&node).code("partition")?;
     }
     let kept = if keeps_state { "; this machine's state on it is as it was" } else { "" };
     Ok(((), format!("the disk is divided; nothing on it can start yet{kept}")))
+}
+
+/// Whether the state on a half install is this machine's. What was ever used is not made anew.
+fn keeps_state(node: &Path, me: &Identity) -> Result<bool, Failure> {
+    match state::look(node) {
+        Found::Nothing => Ok(false),
+        Found::Of(owner) if me.is(&owner) => Ok(true),
+        Found::Of(owner) => {
+            let words = format!("the disk holds state of another machine ({} of store {})", owner.machine, owner.store);
+            Err(Failure::new("foreign-data", format!("{words}; it was not touched. Use an empty disk")))
+        }
+        Found::Unreadable => {
+            let words = "the disk holds a machine's state that cannot be read; it was not touched. Use an empty disk, and \
+                         keep this one for support";
+            Err(Failure::new("state-unreadable", words))
+        }
+    }
 }
 
 async fn install(

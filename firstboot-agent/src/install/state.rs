@@ -87,6 +87,48 @@ pub fn owner(node: &Path) -> Option<Owner> {
     serde_json::from_slice::<InstallRecord>(&record).ok()?.owner
 }
 
+/// What a half install's state partition holds, once its journal is replayed. The disk is the one to be installed, so that may
+/// be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing that was ever used.
+    Nothing,
+    /// State of this owner.
+    Of(Owner),
+    /// Something was there, and cannot be read or says of nobody.
+    Unreadable,
+}
+
+/// Looks before the partition is made anew: an interrupted reinstall may have left a journal, and what a look without it
+/// took for nothing may be a machine's identity and data.
+#[must_use]
+pub fn look(node: &Path) -> Found {
+    match Mounted::new(node, "ext4") {
+        Ok(mounted) => {
+            let ours = mounted.path().join("shelfboot");
+            let record = fs::read(ours.join(InstallRecord::FILE)).ok();
+            let record = record.and_then(|bytes| serde_json::from_slice::<InstallRecord>(&bytes).ok());
+            match record.and_then(|record| record.owner) {
+                Some(owner) => Found::Of(owner),
+                None if ours.join("machine.key").exists() || mounted.path().join("persist").exists() => {
+                    Found::Unreadable
+                }
+                None => Found::Nothing,
+            }
+        }
+        Err(_) if is_labelled(node) => Found::Unreadable,
+        Err(_) => Found::Nothing,
+    }
+}
+
+/// libblkid finds our file system, although it cannot be mounted.
+fn is_labelled(node: &Path) -> bool {
+    let mut command = std::process::Command::new("blkid");
+    command.args(["--probe", "--match-tag", "LABEL", "--output", "value"]).arg(node);
+    let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output();
+    output.is_ok_and(|output| output.stdout.trim_ascii() == b"shelfboot-state")
+}
+
 /// A file system mounted for a moment.
 #[derive(Debug)]
 pub struct Mounted(PathBuf);

@@ -13,14 +13,15 @@ use std::{fs, io::ErrorKind, path::Path};
 /// Below the agent's folder on the state partition: a JSON list of ids.
 const FILE: &str = "data-disks.json";
 
-/// Chooses, remembers, and writes the list for the units. Gives a sentence for people.
+/// Chooses, remembers, and writes the list for the units. Gives a sentence for people. The list may be empty when there are
+/// only disks with data: whether that is data of this role, of a machine that has died, only its product can tell.
 ///
 /// # Errors
-/// `no-data-disk` or `foreign-data` when there is no disk for data, `data-disks` when a file does not work.
+/// `no-data-disk` when there is no disk besides the system disk, `data-disks` when a file does not work.
 pub fn choose(policy: &DataDisks, state: &Path) -> Result<String, Failure> {
     let mut known = remembered(state).code("data-disks")?;
     let plan = data::choose(&facts::gather(true).disks, policy, &known);
-    if plan.disks.is_empty() {
+    if plan.disks.is_empty() && !plan.foreign {
         return Err(none(&plan));
     }
     let new: Vec<String> = plan.disks.iter().map(|disk| disk.id.clone()).filter(|id| !known.contains(id)).collect();
@@ -45,15 +46,16 @@ fn remembered(state: &Path) -> Result<Vec<String>> {
 
 fn words(plan: &DataPlan) -> String {
     let names: Vec<&str> = plan.disks.iter().map(|disk| disk.device.trim_start_matches("/dev/")).collect();
-    let left = plan.left.iter().map(|left| format!("; {left}"));
-    format!("data on {}{}", names.join(", "), left.collect::<String>())
+    let left = plan.left.iter().map(|left| format!("; {left}")).collect::<String>();
+    if names.is_empty() {
+        format!("no disk is free for data{left}")
+    } else {
+        format!("data on {}{left}", names.join(", "))
+    }
 }
 
 fn none(plan: &DataPlan) -> Failure {
     let left = plan.left.join(", ");
-    if plan.foreign {
-        return Failure::new("foreign-data", format!("no disk is free for data: {left}. Put in an empty disk"));
-    }
     let why = if left.is_empty() { "there is only the system disk".to_owned() } else { left };
     Failure::new("no-data-disk", format!("no disk is free for data: {why}. Put in an empty disk"))
 }
@@ -66,11 +68,10 @@ mod tests {
     #[test]
     fn the_words_name_what_is_used_and_what_is_left() {
         let disk = DataDisk { device: "/dev/vdb".into(), id: "serial-b".into(), blank: true };
-        let left = "disk vdc (20 GB) holds a ntfs file system and was not touched";
+        let left = "disk vdc (20 GB) holds a ntfs file system and is not prepared";
         let plan = DataPlan { disks: vec![disk], left: vec![left.into()], foreign: true };
         assert_eq!(words(&plan), format!("data on vdb; {left}"));
-        let failure = none(&DataPlan { disks: vec![], ..plan });
-        assert_eq!(failure.code, "foreign-data");
+        assert_eq!(words(&DataPlan { disks: vec![], ..plan }), format!("no disk is free for data; {left}"));
         assert_eq!(none(&DataPlan::default()).code, "no-data-disk");
     }
 

@@ -57,7 +57,8 @@ pub async fn join(machine: &Machine, region: &Region, enrolled: Enrolled) -> Res
         Some(policy) => format!("{}; ", data_disks::choose(policy, Path::new(STATE))?),
         None => String::new(),
     };
-    config.units.iter().try_for_each(|unit| start(unit)).code("join")?;
+    let started = config.units.iter().try_for_each(|unit| start(unit));
+    started.map_err(|error| if disks.is_empty() { error } else { error.context(disks.clone()) }).code("join")?;
     Ok((id, format!("{disks}{words}, {} is started", config.units.join(", "))))
 }
 
@@ -176,14 +177,23 @@ fn write(config: &JoinConfig, name: &str, material: &JoinMaterial) -> Result<()>
     files.iter().try_for_each(|(path, content, mode)| durable::write(Path::new(path), content.as_bytes(), *mode))
 }
 
-/// Stops what a revoked machine is not to run any more: its credentials are refused, and trying them again and again only
-/// troubles the region.
-pub fn stop(config: &JoinConfig) {
+/// Stops what a revoked machine is not to run any more, and removes what it was given: its credentials are refused, and
+/// trying them again and again only troubles the region. Should its entry be opened again, it asks anew.
+pub fn leave(config: &JoinConfig) {
     let stopped = Command::new("systemctl").arg("stop").args(config.units.iter().rev()).output();
     match stopped {
         Ok(output) if output.status.success() => console::line(&format!("{} stopped", config.units.join(", "))),
         Ok(output) => console::line(String::from_utf8_lossy(&output.stderr).trim()),
         Err(error) => console::line(&format!("systemctl cannot be started: {error}")),
+    }
+    let given = config.certificates.iter().map(|certificate| &certificate.certificate);
+    for path in given.chain(config.files.iter().map(|file| &file.path)) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                console::line(&format!("{path} cannot be removed: {error}"));
+            }
+            _ => {}
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub fn run() -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
         while let Err(failure) = become_member(&mut machine, &reporter).await {
             if failure.code == enroll::REVOKED {
-                join::stop(&machine.config.join);
+                join::leave(&machine.config.join);
             }
             // A person who has just read out a code wants to see that it helped.
             let most = if failure.waits { MOST_BEFORE_ASKING_AGAIN } else { Duration::MAX };

@@ -43,7 +43,7 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     report
         .line("check: after a power cut while OSDs were made, each disk has one, and the cluster knows no other: yes");
     let joined = first.words_of(Step::Join)?;
-    ensure!(joined.contains("named \"photos\" and was not touched"), "the foreign disk is not named: {joined}");
+    ensure!(joined.contains("named \"photos\" and is not prepared"), "the foreign disk is not named: {joined}");
     ensure!(foreign::checksum(&photos)? == before, "the foreign disk was written to");
     report.line(format!("check: a disk with somebody's data is named and left alone: yes ({joined})"));
     result.line(first.member.words.trim_end());

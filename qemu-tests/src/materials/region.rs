@@ -94,7 +94,7 @@ pub fn prepare(
                 "nova.cpuMode": "none",
                 "nova.reservedMemoryMiB": "256",
             })),
-            person: false,
+            person: true,
         }),
         _ => {
             let kubernetes = kubernetes::make(cache, mirrors, lab, report)?;

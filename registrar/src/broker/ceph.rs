@@ -1,4 +1,5 @@
-//! Ceph by its own command line: each machine gets a key of its own, good for registering OSDs and for nothing else.
+//! Ceph by its own command line: each machine gets a key of its own, good for registering OSDs. Ceph gives each of those a key
+//! with the rights of an OSD, as it does everywhere.
 //!
 //! Needs the rights in `deploy/ceph-caps.txt` and no others. Shown with Ceph 18.
 
@@ -7,8 +8,12 @@ use crate::config::CephConfig;
 use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use std::{collections::BTreeMap, time::Duration};
-use tokio::process::Command;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{process::Command, sync::Mutex};
 
 /// A machine's entity at the cluster; its OSDs get entities of their own (`osd.N`).
 const ENTITY_PREFIX: &str = "client.shelfboot.";
@@ -17,11 +22,18 @@ const MACHINE_CAPS: &str = "allow profile bootstrap-osd";
 /// One command; the caller bounds the whole.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// For how long an answer about all OSDs is good.
+const FRESH: Duration = Duration::from_secs(2);
+
 /// The broker for one cluster.
 #[derive(Debug, Clone)]
 pub struct CephBroker {
     config: CephConfig,
+    seen: Arc<Mutex<Option<Seen>>>,
 }
+
+/// When, and what.
+type Seen = (Instant, Arc<(Vec<Metadata>, Map)>);
 
 /// What matters of one line of `ceph osd metadata`: what an OSD said of itself when it started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -58,7 +70,7 @@ impl CephBroker {
     /// Does not connect yet.
     #[must_use]
     pub fn new(config: &CephConfig) -> Self {
-        Self { config: config.clone() }
+        Self { config: config.clone(), seen: Arc::default() }
     }
 
     /// Runs `ceph` with these words; gives what it printed.
@@ -77,13 +89,21 @@ impl CephBroker {
         })
     }
 
-    async fn metadata(&self) -> Result<Vec<Metadata>, BrokerError> {
-        self.ask(&["osd", "metadata"]).await
+    /// What the cluster says of all OSDs, a few seconds old at most: after a power cut every machine asks at once.
+    async fn osds(&self) -> Result<Arc<(Vec<Metadata>, Map)>, BrokerError> {
+        let mut seen = self.seen.lock().await;
+        if let Some((_, osds)) = seen.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(Arc::clone(osds));
+        }
+        let osds = Arc::new((self.ask(&["osd", "metadata"]).await?, self.ask(&["osd", "dump"]).await?));
+        *seen = Some((Instant::now(), Arc::clone(&osds)));
+        Ok(osds)
     }
 
     async fn material(&self, name: &str) -> Result<JoinMaterial, BrokerError> {
         let entity = entity(name);
-        // The same key again when an earlier try has made it.
+        // Whoever asks has none yet: a key that is there was another machine's, or of a try whose answer was lost.
+        self.ceph(&["auth", "rm", &entity]).await?;
         let entries: Vec<AuthEntry> = self.ask(&["auth", "get-or-create", &entity, "mon", MACHINE_CAPS]).await?;
         let entry = entries.into_iter().find(|entry| entry.entity == entity);
         let key = entry.ok_or_else(|| BrokerError::NotIssued(format!("ceph gave no key for {entity}")))?.key;
@@ -97,12 +117,23 @@ impl CephBroker {
         // First, so that no new OSD comes while the others go.
         self.ceph(&["auth", "rm", &entity(name)]).await?;
         done.push(format!("the key {} is removed", entity(name)));
-        let osds: Vec<u32> = of_host(&self.metadata().await?, name).map(|osd| osd.id).collect();
-        for id in osds {
+        *self.seen.lock().await = None;
+        let osds = self.osds().await?;
+        for id in of_host(&osds.0, name).map(|osd| osd.id) {
             self.ceph(&["auth", "rm", &format!("osd.{id}")]).await?;
             // A session that is open stays open without its key; this ends it.
             self.ceph(&["osd", "stop", &format!("osd.{id}")]).await?;
             done.push(format!("the key of osd.{id} is removed and the OSD stopped"));
+        }
+        // An OSD says itself on which host it is, when it starts. Of one that never did nobody knows.
+        let silent =
+            osds.1.osds.iter().filter(|state| !osds.0.iter().any(|m| m.id == state.osd && !m.hostname.is_empty()));
+        let silent: Vec<String> = silent.map(|state| format!("osd.{}", state.osd)).collect();
+        if !silent.is_empty() {
+            let all = silent.join(", ");
+            done.push(format!(
+                "{all} never started, so nobody knows whose they are: remove them if they are this machine's"
+            ));
         }
         Ok(done)
     }
@@ -118,7 +149,10 @@ impl JoinBroker for CephBroker {
     }
 
     fn readiness<'a>(&'a self, name: &'a str, boot_id: &'a str) -> BoxFuture<'a, Result<Readiness, BrokerError>> {
-        Box::pin(async move { Ok(judge(name, &self.metadata().await?, &self.ask(&["osd", "dump"]).await?, boot_id)) })
+        Box::pin(async move {
+            let osds = self.osds().await?;
+            Ok(judge(name, &osds.0, &osds.1, boot_id))
+        })
     }
 
     fn revoke<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<String>, BrokerError>> {
@@ -134,27 +168,27 @@ fn of_host<'a>(all: &'a [Metadata], name: &'a str) -> impl Iterator<Item = &'a M
     all.iter().filter(move |osd| osd.hostname == name)
 }
 
-/// Ready: every OSD of this machine has started in this boot, and the monitors' map has it up and in.
+/// Ready: every OSD of this machine that the cluster counts on has started in this boot, and the monitors' map has it up. One
+/// that is down and out has been given up, with its disk.
 fn judge(name: &str, metadata: &[Metadata], map: &Map, boot_id: &str) -> Readiness {
-    let own: Vec<&Metadata> = of_host(metadata, name).collect();
-    if own.is_empty() {
-        return Readiness::NotYet(format!("the cluster has no OSD of {name} yet"));
-    }
     let boot = boot_id.trim().replace('-', "").to_ascii_lowercase();
-    for osd in own {
+    let mut counted = 0;
+    for osd in of_host(metadata, name) {
         let id = osd.id;
         let state = map.osds.iter().find(|state| state.osd == id);
+        if state.is_none_or(|state| state.up == 0 && state.taken == 0) {
+            continue;
+        }
         // An OSD that is up may still be that of the boot before; what it said when it started ties it to this one.
         if osd.container_name != boot {
             return Readiness::NotYet(format!("the cluster still shows an earlier start of osd.{id}"));
         }
-        match state {
-            Some(OsdState { up: 1, taken: 1, .. }) => {}
-            Some(OsdState { up: 1, .. }) => return Readiness::NotYet(format!("osd.{id} is up but gets no data")),
-            _ => return Readiness::NotYet(format!("osd.{id} is down")),
+        if state.is_some_and(|state| state.up == 0) {
+            return Readiness::NotYet(format!("osd.{id} is down"));
         }
+        counted += 1;
     }
-    Readiness::Ready
+    if counted == 0 { Readiness::NotYet(format!("the cluster has no OSD of {name} yet")) } else { Readiness::Ready }
 }
 
 #[cfg(test)]
@@ -181,9 +215,11 @@ mod tests {
         };
         assert!(reason(&[], &map(&[])).contains("no OSD of n1"));
         assert!(reason(&all, &map(&[(0, 1, 1), (2, 0, 1)])).contains("osd.2 is down"));
-        assert!(reason(&all, &map(&[(0, 1, 0), (2, 1, 1)])).contains("osd.0 is up but"));
+        assert_eq!(judge("n1", &all, &map(&[(0, 1, 0), (2, 1, 1)]), BOOT), Readiness::Ready, "one is being emptied");
+        assert_eq!(judge("n1", &all, &map(&[(0, 0, 0), (2, 1, 1)]), BOOT), Readiness::Ready, "one was given up");
+        assert!(reason(&all, &map(&[(0, 0, 0), (2, 0, 0)])).contains("no OSD of n1"));
         assert!(reason(&[osd(0, "n1", "before")], &map(&[(0, 1, 1)])).contains("earlier start of osd.0"));
-        assert!(reason(&all, &map(&[(0, 1, 1)])).contains("osd.2 is down"));
+        assert_eq!(judge("n1", &all, &map(&[(0, 1, 1)]), BOOT), Readiness::Ready, "one was removed");
     }
 
     #[test]

@@ -7,17 +7,22 @@ mod client;
 
 use super::{BrokerError, JoinBroker, JoinRequest, Objection, Readiness, command};
 use crate::config::NovaConfig;
-use client::{Client, Setup, at};
+use client::{Client, Setup, at, escaped};
 use contracts::enrollment::{Csr, JoinMaterial};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 pub use client::Unusable;
 
 /// Cell discovery starts a Python program that reads a database.
 const DISCOVERY: Duration = Duration::from_secs(30);
+const BETWEEN_DISCOVERIES: Duration = Duration::from_secs(5);
 const REVOKED: &str = "revoked by the registrar";
 
 /// The broker for one region of OpenStack.
@@ -25,6 +30,7 @@ const REVOKED: &str = "revoked by the registrar";
 pub struct NovaBroker {
     config: NovaConfig,
     client: Client,
+    discovered: Arc<Mutex<Option<Instant>>>,
 }
 
 impl NovaBroker {
@@ -34,7 +40,7 @@ impl NovaBroker {
     /// [`Unusable`].
     pub fn new(config: &NovaConfig) -> Result<Self, Unusable> {
         let client = Client::new(&Setup::of(config)?)?;
-        Ok(Self { config: config.clone(), client })
+        Ok(Self { config: config.clone(), client, discovered: Arc::default() })
     }
 
     async fn material(&self, name: &str) -> Result<JoinMaterial, BrokerError> {
@@ -46,9 +52,11 @@ impl NovaBroker {
         keystone.call("PUT", &format!("/groups/{}/users/{id}", at(&group, "/id")?), None).await?;
         self.set_service(name, true).await?;
         let compute_id = self.compute_id(name).await?;
-        let NovaConfig { keystone, region, project, project_domain, user_domain, bus, .. } = &self.config;
+        let NovaConfig { keystone, region, project, project_domain, user_domain, bus, bus_vhost, .. } = &self.config;
+        // oslo.messaging takes what stands behind the first slash for the virtual host.
+        let vhost = if bus_vhost == "/" { String::new() } else { escaped(bus_vhost) };
         let values = [
-            ("transport", format!("rabbit://{user}:{password}@{bus}")),
+            ("transport", format!("rabbit://{user}:{password}@{bus}/{vhost}")),
             ("keystone", keystone.clone()),
             ("region", region.clone()),
             ("user", user),
@@ -56,6 +64,8 @@ impl NovaBroker {
             ("userDomain", user_domain.clone()),
             ("project", project.clone()),
             ("computeId", compute_id),
+            ("ca", self.client.ca().to_owned()),
+            ("busTls", self.config.bus_tls.to_string()),
             ("projectDomain", project_domain.clone()),
         ];
         let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -65,7 +75,7 @@ impl NovaBroker {
     /// Nova knows a hypervisor by a UUID on its disk, and refuses another one under the same name: a spare that takes the
     /// place of a dead machine goes on with its UUID.
     async fn compute_id(&self, name: &str) -> Result<String, BrokerError> {
-        let hypervisors = self.client.compute().await?.hypervisors().await?;
+        let hypervisors = self.client.compute().await?.hypervisors(name).await?;
         match hypervisor_of(&hypervisors, name) {
             Some(hypervisor) => at(&hypervisor, "/id"),
             None => Ok(Uuid::new_v4().to_string()),
@@ -106,9 +116,9 @@ impl NovaBroker {
         if let Some(reason) = why_not_up(name, service.as_ref()) {
             return Ok(Readiness::NotYet(reason));
         }
-        let hypervisors = nova.hypervisors().await?;
+        let hypervisors = nova.hypervisors(name).await?;
         let Some(hypervisor) = hypervisor_of(&hypervisors, name) else {
-            self.discover().await?;
+            self.discover_at_times().await?;
             return Ok(Readiness::NotYet(format!("Nova has just been told to map {name} to its cell")));
         };
         // nova-compute itself is asked over the message bus: only this boot's can answer.
@@ -125,6 +135,17 @@ impl NovaBroker {
             Some(1..) => Readiness::Ready,
             _ => Readiness::NotYet(format!("Placement has no inventory of {name} yet")),
         })
+    }
+
+    /// One for all hosts that are new, and not all the time.
+    async fn discover_at_times(&self) -> Result<(), BrokerError> {
+        let mut last = self.discovered.lock().await;
+        if last.is_some_and(|at| at.elapsed() < BETWEEN_DISCOVERIES) {
+            return Ok(());
+        }
+        let done = self.discover().await;
+        *last = Some(Instant::now());
+        done
     }
 
     /// Nova has no HTTP call for this; repeating it is harmless.

@@ -218,9 +218,10 @@ pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow
 async fn revoke(name: &str, config: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let config = registrar::config::read(config).context("the configuration is not usable")?;
     let state = State::open(&config.state).await?;
-    let brokers = Brokers::of_config(&config).await.context("the cluster's configuration is not usable")?;
     let template = state.db.revoke(name, OffsetDateTime::now_utc()).await.map_err(|error| state.database(error))?;
     let template = template.ok_or_else(|| UnknownMachine(name.into()))?;
+    let brokers = Brokers::of_config(&config).await;
+    let brokers = brokers.with_context(|| format!("{name} is kept out, but its cluster was not asked"))?;
     let done = match brokers.of(&template) {
         Some(broker) => broker.revoke(name).await.map_err(|source| NotRevoked { name: name.into(), source })?,
         None => vec![format!("no cluster serves its template {template}, so nothing was to be taken back there")],

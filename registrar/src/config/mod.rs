@@ -171,6 +171,8 @@ kubernetes:
         assert!(ca.starts_with("etc/registrar.yaml:10:13: ") && ca.contains("`ca:`"), "{ca}");
         let bus = complaint(&format!("{GOOD}{NOVA}").replace("0.2:5672", "0.2"));
         assert!(bus.starts_with("etc/registrar.yaml:14:14: "), "{bus}");
+        let tls = complaint(&format!("{GOOD}{NOVA}").replace("    address", "    tls: true\n    address"));
+        assert!(tls.starts_with("etc/registrar.yaml:14:10: ") && tls.contains("`ca:`"), "{tls}");
         let none = complaint(&format!("{GOOD}{NOVA}  discover: []\n"));
         assert!(none.contains("nova-manage"), "{none}");
     }

@@ -31,6 +31,8 @@ pub struct NovaConfig {
     pub group: String,
     /// The message bus as hypervisors reach it: `ADDRESS:PORT`.
     pub bus: String,
+    /// The bus speaks TLS, with a certificate of the same CA.
+    pub bus_tls: bool,
     /// The bus' virtual host.
     pub bus_vhost: String,
     /// RabbitMQ's management plugin: `https://…`.
@@ -66,6 +68,7 @@ pub(super) struct Shape {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Bus {
     address: Spanned<String>,
+    tls: Option<Spanned<bool>>,
     vhost: Option<String>,
     management: Spanned<String>,
     user: Option<String>,
@@ -88,6 +91,9 @@ impl Shape {
         if !bus.value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
             return Err(Complaint::about(bus, "address needs ADDRESS:PORT, for example 10.98.0.2:5672"));
         }
+        if let Some(tls) = self.bus.tls.as_ref().filter(|tls| tls.value && ca.is_none()) {
+            return Err(Complaint::about(tls, "a bus with TLS needs `ca:`, the file with its CA certificates"));
+        }
         if let Some(empty) = self.discover.as_ref().filter(|words| words.value.is_empty()) {
             return Err(Complaint::about(
                 empty,
@@ -107,6 +113,7 @@ impl Shape {
             project_domain: or(self.project_domain, "Default"),
             group: or(self.group, "nova-compute"),
             bus: self.bus.address.value,
+            bus_tls: self.bus.tls.is_some_and(|tls| tls.value),
             bus_vhost: or(self.bus.vhost, "/"),
             bus_management: management,
             bus_user: or(self.bus.user, "registrar"),

@@ -3,6 +3,7 @@
 use super::{Db, DbError, from_millis, millis};
 use crate::inventory::Inventory;
 use serde::Serialize;
+use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 
 /// One machine, for people.
@@ -115,7 +116,7 @@ impl Db {
             .fetch_optional(&mut *transaction)
             .await?;
         let Some(pinned) = pinned else { return Ok(None) };
-        sqlx::query("DELETE FROM enrollments WHERE machine = ?").bind(name).execute(&mut *transaction).await?;
+        forget(&mut transaction, name).await?;
         let sql = "UPDATE machines SET fingerprint = NULL, pinned_at = NULL, revoked_at = NULL, mac = NULL,
                                   epoch = epoch + 1 WHERE name = ?";
         sqlx::query(sql).bind(name).execute(&mut *transaction).await?;
@@ -134,11 +135,19 @@ impl Db {
         let template: Option<String> =
             sqlx::query_scalar(sql).bind(millis(now)).bind(name).fetch_optional(&mut *transaction).await?;
         if template.is_some() {
-            sqlx::query("DELETE FROM enrollments WHERE machine = ?").bind(name).execute(&mut *transaction).await?;
+            forget(&mut transaction, name).await?;
         }
         transaction.commit().await?;
         Ok(template)
     }
+}
+
+/// What was given to a machine, and what waits to be.
+async fn forget(connection: &mut SqliteConnection, name: &str) -> Result<(), DbError> {
+    for sql in ["DELETE FROM enrollments WHERE machine = ?", "DELETE FROM claims WHERE machine = ?"] {
+        sqlx::query(sql).bind(name).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 impl From<Row> for MachineView {

@@ -131,3 +131,30 @@ async fn a_revoked_machine_stays_out_until_its_entry_is_opened_again() {
     let again = world.enroll(&another, &request(store.vouch(&another, MAC))).await;
     assert_eq!(admission(again).name, "w1");
 }
+
+#[tokio::test]
+async fn a_revoked_key_gets_in_nowhere_else() {
+    let inventory = |first: &str| {
+        format!(
+            "apiVersion: shelfboot.dev/v1\nkind: Inventory\nstores:\n  - name: store-1\n    machines:\n{first}      \
+             - {{name: spare, template: k8s-worker, channel: stable, any: true}}\n"
+        )
+    };
+    let named = "      - {name: w1, template: k8s-worker, channel: stable, mac: '52:54:00:00:00:01'}\n";
+    let world = World::with_inventory(&inventory(named)).await;
+    let (store, machine) = (world.store("store-1").await, Machine::new());
+    let asked = request(store.vouch(&machine, MAC));
+    assert_eq!(admission(world.enroll(&machine, &asked).await).name, "w1");
+    world.state.db.revoke("w1", time::OffsetDateTime::now_utc()).await.unwrap();
+    // The natural next step: IT takes the entry out of the inventory.
+    std::fs::write(world.inventory_file(), inventory("")).unwrap();
+    let begin = std::time::Instant::now();
+    while world.state.db.machines(Some("w1")).await.unwrap().remove(0).listed {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "the inventory was not read again");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(refused_code(&world.enroll(&machine, &asked).await), "revoked");
+    let honest = Machine::new();
+    let other = request(store.vouch(&honest, "52:54:00:00:00:02"));
+    assert_eq!(admission(world.enroll(&honest, &other).await).name, "spare");
+}

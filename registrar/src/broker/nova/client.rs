@@ -4,9 +4,17 @@ use crate::broker::BrokerError;
 use crate::config::NovaConfig;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Much shorter than any token lives.
+const TOKEN_FRESH: Duration = Duration::from_secs(300);
 /// Nova's API with an uptime in a hypervisor's details, and hosts by UUID (2.88 and later).
 const COMPUTE_VERSION: &str = "compute 2.96";
 /// Answers are lists of services and users; more than this is nothing of the kind.
@@ -37,12 +45,14 @@ pub(super) struct Setup {
     config: NovaConfig,
     password: String,
     bus_password: String,
+    ca: String,
     roots: rustls::RootCertStore,
 }
 
 impl Setup {
     pub(super) fn of(config: &NovaConfig) -> Result<Self, Unusable> {
         let mut roots = rustls::RootCertStore::empty();
+        let mut ca = String::new();
         if let Some(path) = &config.ca {
             use rustls_pki_types::{CertificateDer, pem::PemObject};
             let pem = read(path)?;
@@ -51,11 +61,13 @@ impl Setup {
             if roots.is_empty() {
                 return Err(Unusable::Ca(path.clone()));
             }
+            ca = pem;
         }
         Ok(Self {
             password: read(&config.password_file)?.trim().to_owned(),
             bus_password: read(&config.bus_password_file)?.trim().to_owned(),
             config: config.clone(),
+            ca,
             roots,
         })
     }
@@ -72,7 +84,12 @@ pub(super) struct Client {
     config: NovaConfig,
     password: String,
     bus_password: String,
+    ca: String,
+    tokens: Tokens,
 }
+
+/// When, the token, and what Keystone said about it; by scope.
+type Tokens = Arc<Mutex<HashMap<String, (Instant, String, Value)>>>;
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -88,6 +105,7 @@ pub(super) struct Session {
     token: String,
     /// The token's domain, for Keystone.
     domain: Option<String>,
+    tokens: Tokens,
 }
 
 impl Client {
@@ -102,7 +120,19 @@ impl Client {
             .build()
             .map_err(Unusable::Client)?;
         let (password, bus_password) = (setup.password.clone(), setup.bus_password.clone());
-        Ok(Self { http, config: setup.config.clone(), password, bus_password })
+        Ok(Self {
+            http,
+            config: setup.config.clone(),
+            password,
+            bus_password,
+            ca: setup.ca.clone(),
+            tokens: Tokens::default(),
+        })
+    }
+
+    /// The CA certificates of the services, PEM; empty when they speak plain HTTP.
+    pub(super) fn ca(&self) -> &str {
+        &self.ca
     }
 
     /// Keystone, with rights in the domain of the hypervisors' users.
@@ -110,7 +140,13 @@ impl Client {
         let scope = json!({"domain": {"name": self.config.user_domain}});
         let (token, answer) = self.log_in(&scope).await?;
         let domain = answer.pointer("/token/domain/id").and_then(Value::as_str).map(str::to_owned);
-        Ok(Session { http: self.http.clone(), base: self.config.keystone.clone(), token, domain })
+        Ok(Session {
+            http: self.http.clone(),
+            base: self.config.keystone.clone(),
+            token,
+            domain,
+            tokens: self.tokens.clone(),
+        })
     }
 
     /// Nova.
@@ -129,10 +165,22 @@ impl Client {
         let (token, answer) = self.log_in(&scope).await?;
         let base = endpoint(&answer, kind, region)
             .ok_or_else(|| BrokerError::Unavailable(format!("the catalog has no service {kind} in region {region}")))?;
-        Ok(Session { http: self.http.clone(), base, token, domain: None })
+        Ok(Session { http: self.http.clone(), base, token, domain: None, tokens: self.tokens.clone() })
     }
 
+    /// A token is good for minutes: after a power cut every machine of a region asks every other second.
     async fn log_in(&self, scope: &Value) -> Result<(String, Value), BrokerError> {
+        let mut tokens = self.tokens.lock().await;
+        let key = scope.to_string();
+        if let Some((_, token, answer)) = tokens.get(&key).filter(|(at, ..)| at.elapsed() < TOKEN_FRESH) {
+            return Ok((token.clone(), answer.clone()));
+        }
+        let (token, answer) = self.new_token(scope).await?;
+        tokens.insert(key, (Instant::now(), token.clone(), answer.clone()));
+        Ok((token, answer))
+    }
+
+    async fn new_token(&self, scope: &Value) -> Result<(String, Value), BrokerError> {
         let NovaConfig { keystone, user, user_domain, .. } = &self.config;
         let user = json!({"name": user, "domain": {"name": user_domain}, "password": self.password});
         let identity = json!({"methods": ["password"], "password": {"user": user}});
@@ -147,9 +195,11 @@ impl Client {
         }
     }
 
-    /// Makes a user of the message bus, or gives the one that is there another password, with these permissions.
+    /// Makes a user of the message bus, or gives the one that is there another password, with these permissions. What an
+    /// earlier machine of that name has open is closed: it would answer in place of the new one.
     pub(super) async fn bus_user(&self, user: &str, password: &str, rights: &Value) -> Result<(), BrokerError> {
-        let vhost = &self.config.bus_vhost.replace('/', "%2F");
+        self.remove_bus_user(user).await?;
+        let vhost = escaped(&self.config.bus_vhost);
         self.bus("PUT", &format!("users/{user}"), Some(&json!({"password": password, "tags": ""}))).await?;
         self.bus("PUT", &format!("permissions/{vhost}/{user}"), Some(&rights["permissions"])).await?;
         self.bus("PUT", &format!("topic-permissions/{vhost}/{user}"), Some(&rights["topics"])).await?;
@@ -163,8 +213,7 @@ impl Client {
         self.bus("DELETE", &format!("users/{user}"), None).await?;
         let names: Vec<&str> = open.as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
         for name in &names {
-            let escaped: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            self.bus("DELETE", &format!("connections/{escaped}"), None).await?;
+            self.bus("DELETE", &format!("connections/{}", escaped(name)), None).await?;
         }
         Ok(names.len())
     }
@@ -194,6 +243,13 @@ impl Session {
     }
 
     pub(super) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, BrokerError> {
+        match self.send(method, path, body).await? {
+            (status, body) if status.is_success() => Ok(body),
+            (status, body) => Err(refused(&format!("{}{path}", self.base), status, &body)),
+        }
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value), BrokerError> {
         let url = format!("{}{path}", self.base);
         let mut request = self.http.request(verb(method), &url);
         request = request.header("x-auth-token", &self.token).header("openstack-api-version", COMPUTE_VERSION);
@@ -201,10 +257,12 @@ impl Session {
             request = request.json(body);
         }
         let answer = request.send().await.map_err(|error| unavailable(&url, &error))?;
-        match take(&url, answer).await? {
-            (status, body) if status.is_success() => Ok(body),
-            (status, body) => Err(refused(&url, status, &body)),
+        let (status, body) = take(&url, answer).await?;
+        if status == StatusCode::UNAUTHORIZED {
+            // It has ended early; the next try gets another.
+            self.tokens.lock().await.clear();
         }
+        Ok((status, body))
     }
 
     /// A user or group of the token's domain by its name.
@@ -224,9 +282,14 @@ impl Session {
         self.call("GET", &format!("/os-services?binary=nova-compute&host={host}"), None).await
     }
 
-    /// All hypervisors, without what Nova would have to ask their hosts for.
-    pub(super) async fn hypervisors(&self) -> Result<Value, BrokerError> {
-        self.call("GET", "/os-hypervisors", None).await
+    /// Hypervisors whose name holds this one, without what Nova would have to ask their hosts for.
+    pub(super) async fn hypervisors(&self, name: &str) -> Result<Value, BrokerError> {
+        let path = format!("/os-hypervisors?hypervisor_hostname_pattern={name}");
+        match self.send("GET", &path, None).await? {
+            (StatusCode::NOT_FOUND, _) => Ok(json!({"hypervisors": []})),
+            (status, body) if status.is_success() => Ok(body),
+            (status, body) => Err(refused(&format!("{}{path}", self.base), status, &body)),
+        }
     }
 
     /// A resource provider's inventories by class; empty while there is none.
@@ -269,6 +332,11 @@ async fn take(url: &str, mut answer: reqwest::Response) -> Result<(StatusCode, V
     // Errors of a proxy in between are pages for people.
     let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
     Ok((status, if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) }))
+}
+
+/// Percent-encoded whole (RFC 3986, section 2.1): for one segment of a path.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 fn verb(method: &str) -> Method {
