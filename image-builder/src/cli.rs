@@ -42,6 +42,12 @@ pub enum Command {
     Check(CheckArgs),
     /// Show what a template comes to, and the file and line that each part of it comes from
     Explain(ExplainArgs),
+    /// Print the JSON Schema of a kind of document, for editors
+    Schema {
+        /// Which kind
+        #[arg(value_parser = profiles::schema::KINDS)]
+        kind: String,
+    },
     /// Make keys
     Keys {
         /// What to do with keys.
@@ -179,7 +185,7 @@ impl Command {
         match self {
             Self::Build(_) => "nothing was published",
             Self::Keys { .. } => "no keys were made",
-            Self::Check(_) | Self::Explain(_) | Self::Completions { .. } => "nothing was made",
+            Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => "nothing was made",
         }
     }
 }

@@ -74,6 +74,7 @@ async fn execute(command: Command) -> ExitCode {
             Ok(explanation) => print_line(explained(&explanation).trim_end()),
             Err(error) => build_failed(BuildError::Template(Box::new(error))),
         },
+        Command::Schema { kind } => print_line(&format!("{:#}", profiles::schema::schema(&kind).unwrap_or_default())),
         Command::Keys { command: KeysCommand::Init { out } } => match keys::init(&out).await {
             Ok(_) => {
                 let place = out.display();

@@ -58,11 +58,12 @@ const SHIPPED: &str = "templates/k8s-worker.yaml";
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["--help"],
         &["build", "--help"],
         &["check", "--help"],
         &["explain", "--help"],
+        &["schema", "--help"],
         &["keys", "--help"],
         &["keys", "init", "--help"],
         &["completions", "--help"],

@@ -15,6 +15,7 @@ pub mod error;
 pub mod explain;
 pub mod load;
 mod parameters;
+pub mod schema;
 pub mod shapes;
 pub mod template;
 mod validate;

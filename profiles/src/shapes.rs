@@ -1,11 +1,12 @@
 //! The YAML as written: plain shapes, unknown fields denied. [`crate::template`] is what is left when it is valid.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 
 /// `kind: MachineTemplate`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TemplateDocument {
     /// [`crate::API_VERSION`].
@@ -19,10 +20,11 @@ pub struct TemplateDocument {
 }
 
 /// Name and a sentence.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Metadata {
     /// Lower-case letters, digits and dashes; the same as the file's name.
+    #[schemars(with = "String")]
     pub name: Spanned<String>,
     /// A sentence for people.
     #[serde(default)]
@@ -30,12 +32,14 @@ pub struct Metadata {
 }
 
 /// What a machine template is made of.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TemplateSpec {
     /// Software profiles by name; later ones win.
+    #[schemars(with = "Vec<String>")]
     pub software: Vec<Spanned<String>>,
     /// Configuration profiles by name; later ones win.
+    #[schemars(with = "Vec<String>")]
     pub configuration: Vec<Spanned<String>>,
     /// Disks for the data of the machine's role.
     #[serde(default)]
@@ -45,18 +49,20 @@ pub struct TemplateSpec {
 }
 
 /// Which disks are for data: every blank one that is large enough.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DataDisksSpec {
     /// A size, for example `100 GB`.
+    #[schemars(with = "String")]
     pub smallest: Spanned<String>,
 }
 
 /// The join driver, and what the machine does with it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct JoinSpec {
     /// One of [`contracts::join::DRIVERS`].
+    #[schemars(with = "String")]
     pub driver: Spanned<String>,
     /// Certificates to ask the region for.
     #[serde(default)]
@@ -65,40 +71,46 @@ pub struct JoinSpec {
     #[serde(default)]
     pub files: Vec<FileSpec>,
     /// Units that are started after that.
+    #[schemars(with = "Vec<String>")]
     pub units: Vec<Spanned<String>>,
     /// How the machine tells that it works.
     pub ready: ReadySpec,
 }
 
 /// A certificate, with a key that the machine makes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct CertificateSpec {
     /// One of the driver's purposes.
+    #[schemars(with = "String")]
     pub purpose: Spanned<String>,
     /// The subject's organization.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub organization: Option<Spanned<String>>,
     /// The subject's common name.
+    #[schemars(with = "String")]
     pub common_name: Spanned<String>,
     /// Where the key is kept.
+    #[schemars(with = "String")]
     pub key: Spanned<String>,
     /// Where the certificate is written.
+    #[schemars(with = "String")]
     pub certificate: Spanned<String>,
 }
 
 /// The machine's own check.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ReadySpec {
     /// A URL on this machine that answers with a success.
-    Http(Spanned<String>),
+    Http(#[schemars(with = "String")] Spanned<String>),
     /// A program with its arguments that ends with exit status 0.
-    Command(Vec<Spanned<String>>),
+    Command(#[schemars(with = "Vec<String>")] Vec<Spanned<String>>),
 }
 
 /// `kind: SoftwareProfile`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SoftwareDocument {
     /// [`crate::API_VERSION`].
@@ -112,7 +124,7 @@ pub struct SoftwareDocument {
 }
 
 /// What is installed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SoftwareSpec {
     /// Parameters by name.
@@ -120,34 +132,41 @@ pub struct SoftwareSpec {
     pub parameters: BTreeMap<String, ParameterSpec>,
     /// Debian packages.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub packages: Vec<Spanned<String>>,
     /// Apt repositories besides Debian's own.
     #[serde(default)]
     pub repositories: Vec<RepositorySpec>,
     /// Paths that are left out of the image; `*` stands for any part of one name.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub exclude: Vec<Spanned<String>>,
 }
 
 /// An apt repository.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RepositorySpec {
     /// A later profile's repository of the same name replaces this one.
+    #[schemars(with = "String")]
     pub name: Spanned<String>,
     /// `https://…`, `file:///…`.
+    #[schemars(with = "String")]
     pub uri: Spanned<String>,
     /// A suite, or a folder that ends in `/` for a flat repository.
+    #[schemars(with = "String")]
     pub suite: Spanned<String>,
     /// Components; none for a flat repository.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub components: Vec<Spanned<String>>,
     /// The absolute path of an OpenPGP key, or the armored key itself.
+    #[schemars(with = "String")]
     pub signed_by: Spanned<String>,
 }
 
 /// A parameter.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ParameterSpec {
     /// What it is for.
@@ -160,11 +179,12 @@ pub struct ParameterSpec {
     pub choices: Vec<String>,
     /// Its value when the settings file names none. Without a default, the settings file must name one.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub default: Option<Spanned<String>>,
 }
 
 /// What a parameter's values look like. Empty values are fine where the default is empty.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ParameterKind {
     /// Anything.
@@ -185,7 +205,7 @@ pub enum ParameterKind {
 }
 
 /// `kind: ConfigurationProfile`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ConfigurationDocument {
     /// [`crate::API_VERSION`].
@@ -199,7 +219,7 @@ pub struct ConfigurationDocument {
 }
 
 /// How it is set up.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ConfigurationSpec {
     /// Parameters by name.
@@ -213,58 +233,69 @@ pub struct ConfigurationSpec {
     pub links: Vec<LinkSpec>,
     /// Empty folders to make.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub folders: Vec<Spanned<String>>,
     /// systemd units.
     #[serde(default)]
     pub units: UnitsSpec,
     /// Kernel settings by name, for example `net.ipv4.ip_forward`.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub sysctls: BTreeMap<String, Spanned<String>>,
     /// Kernel modules that are loaded at every start.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub modules: Vec<Spanned<String>>,
     /// Folders that are kept on the state partition.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub persist: Vec<Spanned<String>>,
 }
 
 /// A file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct FileSpec {
     /// Absolute.
+    #[schemars(with = "String")]
     pub path: Spanned<String>,
     /// Octal, quoted.
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub mode: Option<Spanned<String>>,
     /// Text, with `${parameter}`; `$${` stands for `${`.
+    #[schemars(with = "String")]
     pub content: Spanned<String>,
 }
 
 /// A symbolic link.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LinkSpec {
     /// Absolute.
+    #[schemars(with = "String")]
     pub path: Spanned<String>,
     /// Where it points.
+    #[schemars(with = "String")]
     pub target: Spanned<String>,
 }
 
 /// systemd units by what is done to them.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct UnitsSpec {
     /// Started at every start of the machine.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub enable: Vec<Spanned<String>>,
     /// Never started.
     #[serde(default)]
+    #[schemars(with = "Vec<String>")]
     pub mask: Vec<Spanned<String>>,
 }
 
 /// `kind: Settings`: values for parameters, kept beside the site's own files.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SettingsDocument {
     /// [`crate::API_VERSION`].
@@ -273,5 +304,6 @@ pub struct SettingsDocument {
     pub kind: String,
     /// Values by parameter name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub parameters: BTreeMap<String, Spanned<String>>,
 }
