@@ -5,6 +5,7 @@ use crate::{
     command::CommandError,
     initrd::InitrdError,
     keys::KeysError,
+    new::NewError,
     pipeline::{BuildError, Request},
     repository::{Expiry, RepositoryError},
 };
@@ -35,6 +36,11 @@ pub enum Command {
     /// Needs root and mmdebstrap; every other tool comes from a tree that it makes itself. What was made before is
     /// taken from the cache. Data goes to standard output, everything else to standard error.
     Build(Box<BuildArgs>),
+    /// Begin a template of your own, like one that ships
+    ///
+    /// Writes templates/NAME.yaml and the profiles that it names into a folder, for a Git repository of yours. What is there
+    /// already stays as it is.
+    New(NewArgs),
     /// Look for mistakes in templates, profiles and settings, and say all of them at once
     ///
     /// A template is checked together with every profile that it names. Without --settings, parameters that have no value yet
@@ -73,6 +79,19 @@ pub enum KeysCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+}
+
+/// `image-builder new`.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// The template's name: lower-case letters, digits and dashes
+    pub name: String,
+    /// The template that it begins like
+    #[arg(long, value_name = "TEMPLATE", default_value = "k8s-worker", value_parser = profiles::shipped::templates())]
+    pub like: String,
+    /// Folder of your templates and profiles
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub folder: PathBuf,
 }
 
 /// `image-builder check`.
@@ -185,8 +204,26 @@ impl Command {
         match self {
             Self::Build(_) => "nothing was published",
             Self::Keys { .. } => "no keys were made",
-            Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => "nothing was made",
+            Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
+                "nothing was made"
+            }
         }
+    }
+}
+
+/// How the program ends after this error of `new`, and what to do next.
+#[must_use]
+pub fn new_failed(error: &NewError) -> (Code, Option<String>) {
+    match (error, Lack::of(error)) {
+        (_, Some(lack)) => (Code::Host, Some(lack.hint().into())),
+        (NewError::Exists(_), _) => {
+            (Code::Usage, Some("name another one; image-builder check looks for mistakes in it".into()))
+        }
+        (NewError::Name(_), _) => (Code::Usage, Some("use lower-case letters, digits and dashes, at most 63".into())),
+        (NewError::Unknown(_), _) => {
+            (Code::Usage, Some(format!("the templates are {}", profiles::shipped::templates().join(", "))))
+        }
+        (NewError::File(_), None) => (Code::Failed, None),
     }
 }
 

@@ -3,8 +3,8 @@
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
-    cli::{self, CheckArgs, Cli, Command, KeysCommand},
-    keys,
+    cli::{self, CheckArgs, Cli, Command, KeysCommand, NewArgs},
+    keys, new,
     pipeline::{self, BuildError},
     report::Reporter,
 };
@@ -68,6 +68,16 @@ async fn execute(command: Command) -> ExitCode {
                 }
             }
         }
+        Command::New(NewArgs { name, like, folder }) => match new::begin(&folder, &name, &like) {
+            Ok(written) => {
+                let lines: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+                print_line(&lines.join("\n"))
+            }
+            Err(error) => {
+                let (code, hint) = cli::new_failed(&error);
+                fail(&error.into(), hint, code)
+            }
+        },
         Command::Check(arguments) => check(&arguments),
         Command::Explain(arguments) => match profiles::explain(&arguments.template, arguments.settings.as_deref()) {
             Ok(explanation) if arguments.json => print_line(&format!("{:#}", explained_json(&explanation))),

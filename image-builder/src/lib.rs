@@ -22,6 +22,7 @@ pub mod files;
 pub mod initrd;
 pub mod keys;
 pub mod modules;
+pub mod new;
 pub mod package_root;
 pub mod pipeline;
 pub mod report;

@@ -58,9 +58,10 @@ const SHIPPED: &str = "templates/k8s-worker.yaml";
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["--help"],
         &["build", "--help"],
+        &["new", "--help"],
         &["check", "--help"],
         &["explain", "--help"],
         &["schema", "--help"],
@@ -293,4 +294,17 @@ fn explain_says_where_everything_comes_from() {
     let json: String = json.lines().take(24).map(|line| format!("{line}\n")).collect();
     let wrong = place.run(&["explain", "templates/k8s-worker.yaml", "--settings", "settings.yaml"]);
     assert_snapshot!([table, json, wrong].join("\n"));
+}
+
+#[test]
+fn a_new_template_is_complete_and_takes_nothing_away() {
+    let place = place();
+    let new = |name: &str, like: &str| place.run(&["new", name, "--like", like, "--folder", "site"]);
+    let first = new("till-storage", "storage-node");
+    let checked = place.run(&["check", "site/templates/till-storage.yaml", "site/configuration/base.yaml"]);
+    std::fs::write(place.path("site/software/base.yaml"), "ours\n").unwrap();
+    let second = new("edge", "hypervisor");
+    assert_eq!(std::fs::read_to_string(place.path("site/software/base.yaml")).unwrap(), "ours\n");
+    let refused = [new("edge", "hypervisor"), new("Edge!", "hypervisor"), new("other", "mainframe")];
+    assert_snapshot!([vec![first, checked, second], refused.to_vec()].concat().join("\n"));
 }

@@ -17,6 +17,7 @@ pub mod load;
 mod parameters;
 pub mod schema;
 pub mod shapes;
+pub mod shipped;
 pub mod template;
 mod validate;
 mod yaml;
