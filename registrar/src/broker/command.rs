@@ -23,20 +23,21 @@ pub(super) async fn run(mut command: Command, what: &str, patience: Duration) ->
 mod tests {
     use super::*;
 
-    async fn shell(script: &str) -> Result<Vec<u8>, BrokerError> {
+    async fn shell(script: &str, patience: Duration) -> Result<Vec<u8>, BrokerError> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run(command, "sh", Duration::from_millis(500)).await
+        run(command, "sh", patience).await
     }
 
     #[tokio::test]
     async fn a_command_says_why_it_failed_and_does_not_hang() {
-        assert_eq!(shell("echo good").await.unwrap(), b"good\n");
+        let long = Duration::from_secs(60);
+        assert_eq!(shell("echo good", long).await.unwrap(), b"good\n");
         let said = |result: Result<Vec<u8>, BrokerError>| result.unwrap_err().to_string();
-        assert!(said(shell("echo noise >&2; echo denied >&2; exit 3").await).ends_with("sh: denied"));
-        assert!(said(shell("exit 1").await).contains("without a word"));
-        assert!(said(shell("sleep 60").await).contains("no end"));
-        let missing = run(Command::new("/nowhere/ceph"), "ceph", Duration::from_secs(1)).await;
+        assert!(said(shell("echo noise >&2; echo denied >&2; exit 3", long).await).ends_with("sh: denied"));
+        assert!(said(shell("exit 1", long).await).contains("without a word"));
+        assert!(said(shell("sleep 60", Duration::from_millis(100)).await).contains("no end"));
+        let missing = run(Command::new("/nowhere/ceph"), "ceph", long).await;
         assert!(said(missing).contains("/nowhere/ceph cannot be started"));
     }
 }
