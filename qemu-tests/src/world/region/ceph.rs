@@ -188,6 +188,9 @@ osd_crush_chooseleaf_type = 0
 osd_pool_default_pg_autoscale_mode = off
 osd_pool_default_pg_num = 8
 
+# Not `restful`, which is on by default and wants what Debian 13's Python does not let it load (see MAKE).
+mgr_initial_modules = iostat
+
 [mon]
 mon_data = {folder}/mon
 # The host's disk is nobody's business.
