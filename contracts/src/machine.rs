@@ -42,7 +42,8 @@ pub struct DataDisk {
     pub device: String,
     /// What the disk is known by at every start; letters, digits, dashes, dots and underscores.
     pub id: String,
-    /// Nothing is on it. Otherwise it holds what was put on it after an earlier choice, or a part of that.
+    /// Nothing is on it. Otherwise it was blank when it was chosen, and whoever uses it has to see for itself, from the disk,
+    /// whether what is on it now is its own.
     pub blank: bool,
 }
 

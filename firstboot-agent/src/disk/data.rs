@@ -1,7 +1,7 @@
 //! Which disks are for the data of a machine's role: a pure function of facts, policy and what was chosen before.
 //!
-//! Every fixed disk that is blank and large enough is taken; a disk that was taken once stays taken, whatever is on it
-//! since. Nothing else is: not the system disk, no removable or write-protected medium, no disk with anybody's data.
+//! Every fixed disk that is blank and large enough is taken; a disk that was taken once is named again, with the word
+//! that it is not blank any more. Nothing else is: not the system disk, no removable or write-protected medium, no disk with anybody's data.
 
 use super::plan;
 use contracts::{

@@ -1,5 +1,6 @@
 //! Says which disks are for the role's data, before the units of the join start. The choice is remembered on the state
-//! partition before anybody hears of it: what is found on such a disk later is the machine's own, whole or not.
+//! partition before anybody hears of it, so that a disk that was cut off in the middle is named again. Whether what is on it by
+//! then is its own, the product's unit has to see from the disk.
 
 use crate::{
     disk::data::{self, DataPlan},
