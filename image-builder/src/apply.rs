@@ -1,5 +1,5 @@
-//! Applies a template to a copy of its package root: files, units, the agent; leaves out what an image must not
-//! hold or does not need.
+//! Applies a template to a copy of its root: files, units, the agent. Files are replaced, never written to: the copy shares
+//! them with the cache.
 
 use crate::{
     command::{CommandError, Sandbox},
@@ -36,48 +36,6 @@ pub enum ApplyError {
     Json(#[source] serde_json::Error),
 }
 
-/// What is left out of every image. Nothing of it is needed at run time, much of it differs between two builds.
-const NEVER: &[&str] = &[
-    "/boot/*",
-    "/initrd.img*",
-    "/vmlinuz*",
-    "/etc/apt/sources.list*",
-    // The build host's name servers, kept by a maintainer script.
-    "/etc/.resolv.conf.*",
-    "/etc/hostname",
-    "/etc/ssh/ssh_host_*",
-    "/etc/.pwd.lock",
-    "/etc/*-",
-    "/run/*",
-    "/tmp/*",
-    "/dev/*",
-    "/usr/share/doc",
-    "/usr/share/info",
-    "/usr/share/lintian",
-    "/usr/share/locale",
-    "/usr/share/man",
-    "/var/backups/*",
-    "/var/cache/*",
-    "/var/lib/apt",
-    // `status` stays: it is the list of packages that scanners look for.
-    "/var/lib/dpkg/*-old",
-    "/var/lib/dpkg/a*",
-    "/var/lib/dpkg/diversions*",
-    "/var/lib/dpkg/info",
-    "/var/lib/dpkg/lock*",
-    "/var/lib/dpkg/parts",
-    "/var/lib/dpkg/statoverride*",
-    "/var/lib/dpkg/triggers",
-    "/var/lib/dpkg/updates",
-    "/var/lib/systemd/random-seed",
-    "/var/lib/systemd/deb-systemd-*",
-    "/var/log/*.log",
-    "/var/log/*tmp",
-    "/var/log/apt",
-    "/var/log/lastlog",
-    "/var/tmp/*",
-];
-
 /// Folders that every image has: mount points, and where the journal goes.
 const FOLDERS: &[&str] = &["/dev", "/efi", "/proc", "/run", "/state", "/sys", "/tmp", "/var/log/journal"];
 
@@ -101,7 +59,7 @@ RestartMaxDelaySec=60
 WantedBy=multi-user.target
 ";
 
-/// Turns `tree`, a copy of the package root, into the image's root.
+/// Turns `tree`, a copy of [`crate::roots::Root`], into the image's root.
 ///
 /// # Errors
 /// See [`ApplyError`].
@@ -110,11 +68,8 @@ pub async fn apply(
     template: &MachineTemplate,
     machine: &MachineConfig,
     agent: &Path,
-    kernel: &str,
     reporter: &mut dyn Reporter,
 ) -> Result<(), ApplyError> {
-    exclude::remove(tree, template.exclude.iter().map(String::as_str))?;
-    exclude::remove(tree, NEVER.iter().copied())?;
     let folders = FOLDERS.iter().copied().chain(template.folders.iter().chain(&template.persist).map(String::as_str));
     for folder in folders {
         files::create_folder(&inside(tree, folder)?)?;
@@ -141,7 +96,6 @@ pub async fn apply(
     files::write(&inside(tree, AGENT)?, &files::read(agent)?, 0o755)?;
 
     let sandbox = Sandbox::of_tree(tree).variable("SOURCE_DATE_EPOCH", debian::PACKAGE_EPOCH.to_string());
-    sandbox.run(reporter, "depmod", &["-a", kernel]).await?;
     sandbox.run::<&str>(reporter, "systemd-sysusers", &[]).await?;
     let named =
         |wanted: bool| template.units.iter().filter(move |(_, on)| **on == wanted).map(|(unit, _)| unit.as_str());

@@ -1,11 +1,13 @@
 //! The command line, as clap reads it, and what it asks for.
 
 use crate::{
-    cache::{self, CacheError},
+    cache,
     command::CommandError,
     initrd::InitrdError,
     keys::KeysError,
+    locking::LockingError,
     new::NewError,
+    packages::{lock::LockError, store::FetchError},
     pipeline::{BuildError, Request},
     repository::{Expiry, RepositoryError},
 };
@@ -33,9 +35,14 @@ pub struct Cli {
 pub enum Command {
     /// Build an image and publish it
     ///
-    /// Needs root and mmdebstrap; every other tool comes from a tree that it makes itself. What was made before is
-    /// taken from the cache. Data goes to standard output, everything else to standard error.
+    /// Needs apt; every image tool comes from a tree that it makes itself. Who is not root becomes root of a user namespace.
+    /// What was made before is taken from the cache. Package versions come from the lock beside the template (NAME.lock); without
+    /// one they are resolved once and kept until --refresh. Data goes to standard output, everything else to standard error.
     Build(Box<BuildArgs>),
+    /// Pin every package of a template, and of the tools that build it, by version and SHA-256
+    ///
+    /// Writes NAME.lock beside the template; commit it. The same lock gives the same image, byte for byte, anywhere and at any time.
+    Lock(LockArgs),
     /// Begin a template of your own, like one that ships
     ///
     /// Writes templates/NAME.yaml and the profiles that it names into a folder, for a Git repository of yours. What is there
@@ -122,6 +129,51 @@ pub struct ExplainArgs {
     pub json: bool,
 }
 
+/// `image-builder lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// The machine template
+    #[arg(value_name = "TEMPLATE.yaml")]
+    pub template: PathBuf,
+    /// Values for the parameters of the profiles (kind: Settings)
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// Where the lock is [default: NAME.lock beside the template]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write nothing; show what a new lock would change, with sizes, and which packages come from the security archive
+    #[arg(long)]
+    pub diff: bool,
+    /// With --diff: print the changes as a JSON list of {part, package, from, to, bytes, download, security}
+    #[arg(long, requires = "diff")]
+    pub json: bool,
+    /// Where packages come from, and where they are kept.
+    #[command(flatten)]
+    pub origin: OriginArgs,
+}
+
+/// Where packages come from, and where they are kept.
+#[derive(Debug, Args)]
+pub struct OriginArgs {
+    /// Cache folder [default: $SHELFBOOT_CACHE, $XDG_CACHE_HOME/shelfboot or ~/.cache/shelfboot]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Debian mirror [default: the one in this host's apt sources]
+    #[arg(long, value_name = "URL")]
+    pub debian_mirror: Option<String>,
+    /// Debian security mirror [default: the one in this host's apt sources, or beside the mirror]
+    #[arg(long, value_name = "URL")]
+    pub debian_security_mirror: Option<String>,
+}
+
+impl OriginArgs {
+    /// The cache folder, from the argument or the environment.
+    #[must_use]
+    pub fn cache_folder(&self, variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| cache::default_folder(variable))
+    }
+}
+
 /// `image-builder build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
@@ -149,17 +201,14 @@ pub struct BuildArgs {
     /// Version of the image [default: the time of the build]
     #[arg(long, value_name = "VERSION")]
     pub image_version: Option<String>,
-    /// Cache folder [default: $SHELFBOOT_CACHE, $XDG_CACHE_HOME/shelfboot or ~/.cache/shelfboot]
-    #[arg(long, value_name = "DIR")]
-    pub cache: Option<PathBuf>,
-    /// Debian mirror [default: the one in this host's apt sources]
-    #[arg(long, value_name = "URL")]
-    pub debian_mirror: Option<String>,
-    /// Debian security mirror [default: the one in this host's apt sources, or beside the mirror]
-    #[arg(long, value_name = "URL")]
-    pub debian_security_mirror: Option<String>,
-    /// Fetch all packages again instead of taking them from the cache
+    /// The lock [default: NAME.lock beside the template, when it is there]
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Refuse to build without a lock; what CI should do
     #[arg(long)]
+    pub locked: bool,
+    /// Resolve package versions again; no use with a lock
+    #[arg(long, conflicts_with_all = ["lock", "locked"])]
     pub refresh: bool,
     /// Days for which targets.json is believed
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(i64).range(1..=3650))]
@@ -170,6 +219,9 @@ pub struct BuildArgs {
     /// Print a summary as JSON on standard output at the end
     #[arg(long)]
     pub json: bool,
+    /// Where packages come from, and where they are kept.
+    #[command(flatten)]
+    pub origin: OriginArgs,
 }
 
 impl BuildArgs {
@@ -177,7 +229,7 @@ impl BuildArgs {
     #[must_use]
     pub fn request(self, variable: impl Fn(&str) -> Option<String>, now: OffsetDateTime) -> Request {
         let epoch = variable("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
-        let built_at = epoch.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()).unwrap_or(now);
+        let cache = self.origin.cache_folder(&variable);
         Request {
             template: self.template,
             settings: self.settings,
@@ -187,12 +239,15 @@ impl BuildArgs {
             repository: self.repository,
             channel: self.channel,
             image_version: self.image_version,
-            cache: self.cache.unwrap_or_else(|| cache::default_folder(&variable)),
-            debian_mirror: self.debian_mirror,
-            debian_security_mirror: self.debian_security_mirror,
+            cache,
+            debian_mirror: self.origin.debian_mirror,
+            debian_security_mirror: self.origin.debian_security_mirror,
+            lock: self.lock,
+            locked: self.locked,
             refresh: self.refresh,
             expiry: Expiry { targets_days: self.targets_days, timestamp_days: self.timestamp_days },
-            built_at: built_at.replace_nanosecond(0).unwrap_or(built_at),
+            source_date: epoch.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
+            now: now.replace_nanosecond(0).unwrap_or(now),
         }
     }
 }
@@ -203,6 +258,7 @@ impl Command {
     pub fn left_by_interruption(&self) -> &'static str {
         match self {
             Self::Build(_) => "nothing was published",
+            Self::Lock(_) => "no lock was written",
             Self::Keys { .. } => "no keys were made",
             Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
                 "nothing was made"
@@ -227,6 +283,24 @@ pub fn new_failed(error: &NewError) -> (Code, Option<String>) {
     }
 }
 
+const LOOK_ABOVE: &str = "look at the lines above: a mirror or a repository may be out of reach, or a key may not fit";
+
+/// What to do next about a lock.
+#[must_use]
+pub fn locking_hint(error: &LockingError) -> Option<String> {
+    Some(match error {
+        LockingError::Missing(_) => "make it: image-builder lock TEMPLATE.yaml".into(),
+        LockingError::Lock(LockError::Stale(_)) => {
+            "lock again: image-builder lock TEMPLATE.yaml; with --diff it shows first what would change".into()
+        }
+        LockingError::Lock(LockError::Content { .. } | LockError::TooLong { .. }) => {
+            "take it from the Git repository again, or lock again: image-builder lock TEMPLATE.yaml".into()
+        }
+        LockingError::Resolve(_) => LOOK_ABOVE.into(),
+        _ => Lack::of(error)?.hint().into(),
+    })
+}
+
 /// What a program of the tools tree says when it finds no room.
 const NO_SPACE: &str = "No space left on device";
 
@@ -239,6 +313,7 @@ pub fn code(error: &BuildError) -> Code {
         BuildError::NotRoot | BuildError::NoProgram(_) => Code::Host,
         BuildError::Name { .. } | BuildError::NoMirror(_) => Code::Usage,
         BuildError::Template(_) | BuildError::NoCertificate(_) | BuildError::Agent(_) => Code::Input,
+        BuildError::Locking(LockingError::Lock(_) | LockingError::Missing(_)) => Code::Input,
         BuildError::Keys(error) => keys_code(error),
         BuildError::Repository(RepositoryError::Load { .. }) => Code::Input,
         // Nothing has been written yet when these are raised: it is a file that the command line names.
@@ -285,10 +360,11 @@ pub fn hint(error: &BuildError) -> Option<String> {
     }
     Some(match (error, Lack::of(error)) {
         (_, Some(lack @ (Lack::Space | Lack::Writable))) => lack.hint().into(),
-        (BuildError::NotRoot, _) => "run it with sudo".into(),
+        (BuildError::NotRoot, _) => {
+            "run it with sudo, or allow user namespaces: install uidmap and give this user ids in /etc/subuid and /etc/subgid".into()
+        }
         (BuildError::NoProgram(program), _) => {
-            let package = if *program == "mmdebstrap" { "mmdebstrap" } else { "apt, dpkg and util-linux" };
-            format!("install it: apt-get install {package} (wanted: {program})")
+            format!("install it: apt-get install apt util-linux (wanted: {program})")
         }
         (BuildError::NoMirror(_), _) => "name one with --debian-mirror URL".into(),
         (BuildError::Name { .. }, _) => "1 to 64 letters, digits, '.', '-' and '~', a letter or digit first".into(),
@@ -301,7 +377,7 @@ pub fn hint(error: &BuildError) -> Option<String> {
         (BuildError::Repository(RepositoryError::Load { .. }), _) => {
             "publish with the keys that signed it, or into another folder".into()
         }
-        (BuildError::Repository(RepositoryError::Busy(_)) | BuildError::Cache(CacheError::Busy(_)), _) => {
+        (BuildError::Repository(RepositoryError::Busy(_)), _) => {
             "wait until it has ended, or name another folder".into()
         }
         (BuildError::Agent(InitrdError::DynamicAgent { .. }), _) => {
@@ -311,9 +387,15 @@ pub fn hint(error: &BuildError) -> Option<String> {
         (BuildError::Template(inner), _) if matches!(**inner, ProfileError::Read { .. }) => {
             "name a file that exists and that you may read; templates lie in profiles/templates".into()
         }
-        (BuildError::Tools(_) | BuildError::Packages(_), _) => {
-            "look at the lines above: a mirror or a repository may be out of reach, or a key may not fit".into()
+        (BuildError::Locking(error), _) => return locking_hint(error),
+        (BuildError::Fetch(FetchError::Gone { .. }), _) => {
+            "take a mirror that keeps old versions (--debian-mirror with a snapshot), or lock again: image-builder lock TEMPLATE.yaml".into()
         }
+        (BuildError::Fetch(FetchError::Different { .. }), _) => {
+            "the source changed a file that it had published: ask its owner why before you lock again".into()
+        }
+        (BuildError::Fetch(FetchError::NoSource { .. }), _) => "lock again: image-builder lock TEMPLATE.yaml".into(),
+        (BuildError::Fetch(_), _) => LOOK_ABOVE.into(),
         (BuildError::TooBig { .. }, _) => "leave packages out, or paths, with 'exclude' in a software profile".into(),
         (_, Some(lack)) => lack.hint().into(),
         (BuildError::File(file), _) if file.action == "read" => "name a file that exists and that you may read".into(),
@@ -345,6 +427,7 @@ mod tests {
         let Command::Build(build) = Cli::parse_from(arguments.split(' ')).command else { panic!("not a build") };
         let now = datetime!(2026-11-01 00:00:00.5 UTC);
         let request = build.request(|name| (name == "SOURCE_DATE_EPOCH").then(|| "86400".into()), now);
-        assert_eq!(request.built_at, datetime!(1970-01-02 00:00 UTC));
+        assert_eq!(request.source_date, Some(datetime!(1970-01-02 00:00 UTC)));
+        assert_eq!(request.now, datetime!(2026-11-01 00:00 UTC));
     }
 }

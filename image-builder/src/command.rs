@@ -15,6 +15,14 @@ use tokio::{
 /// How many lines of output an error shows.
 const TAIL: usize = 25;
 
+/// A shell script; $1 is the tree, then pairs of folders up to "--", then the program.
+const ENTER: &str = "root=$1; shift; while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$root/$2\" || exit 125; shift 2; done; \
+                     shift; mount -t proc proc \"$root/proc\" || exit 125; exec chroot \"$root\" \"$@\"";
+
+/// What comes before it for [`Sandbox::alone`]. Device nodes are bound, not made: a user namespace may not make them.
+const ALONE: &str = "echo localhost > /proc/sys/kernel/hostname || exit 125; for node in full null random tty urandom zero; do \
+                     : >> \"$1/dev/$node\" && mount --bind /dev/$node \"$1/dev/$node\" || exit 125; done; ";
+
 /// A program that did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -45,6 +53,7 @@ pub struct Sandbox {
     root: Option<PathBuf>,
     binds: Vec<(PathBuf, String)>,
     environment: Vec<(String, String)>,
+    alone: bool,
 }
 
 impl Sandbox {
@@ -67,6 +76,14 @@ impl Sandbox {
         self
     }
 
+    /// Gives the programs of a tree what maintainer scripts expect, and nothing of this host: the harmless device nodes, no
+    /// network, a host name that is the same everywhere.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Sets a variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -80,13 +97,14 @@ impl Sandbox {
         // The kernel kills unshare when we die, and unshare's death kills everything in its process namespace;
         // the mounts go with the last process.
         command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private"]);
-        command.args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]);
+        command.args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc"]);
+        if self.alone {
+            command.args(["--net", "--uts", "--ipc"]);
+        }
+        command.arg("--");
         if let Some(root) = &self.root {
-            // $1 is the tree, then pairs of folders up to "--", then the program.
-            let script = "root=$1; shift; while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$root/$2\" || exit 125; \
-                          shift 2; done; shift; mount -t proc proc \"$root/proc\" || exit 125; \
-                          exec chroot \"$root\" \"$@\"";
-            command.args(["sh", "-c", script, "sh"]).arg(root);
+            let script = if self.alone { format!("{ALONE}{ENTER}") } else { ENTER.to_owned() };
+            command.args(["sh", "-c", &script, "sh"]).arg(root);
             for (host, inside) in &self.binds {
                 command.arg(host).arg(inside.trim_start_matches('/'));
             }
@@ -117,6 +135,42 @@ impl Sandbox {
         program: &str,
         arguments: &[A],
     ) -> Result<(), CommandError> {
+        let pass = |_, line: &str| {
+            if !line.is_empty() {
+                reporter.line(line);
+            }
+        };
+        self.each_line(program, arguments, pass).await
+    }
+
+    /// Runs a program to its end and returns what it wrote to standard output; the rest is passed on.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn output<A: AsRef<OsStr>>(
+        &self,
+        reporter: &mut dyn Reporter,
+        program: &str,
+        arguments: &[A],
+    ) -> Result<String, CommandError> {
+        let mut output = String::new();
+        let each = |stream, line: &str| match stream {
+            Stream::Output => {
+                output.push_str(line);
+                output.push('\n');
+            }
+            Stream::Errors => reporter.line(line),
+        };
+        self.each_line(program, arguments, each).await?;
+        Ok(output)
+    }
+
+    async fn each_line<A: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        arguments: &[A],
+        mut each: impl FnMut(Stream, &str),
+    ) -> Result<(), CommandError> {
         let arguments: Vec<OsString> = arguments.iter().map(|a| a.as_ref().to_owned()).collect();
         let mut command = self.command(program, &arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -126,12 +180,14 @@ impl Sandbox {
             unreachable!("both streams were asked for");
         };
         let mut tail = VecDeque::new();
-        pass_on(stdout, stderr, |line| {
-            if tail.len() == TAIL {
-                tail.pop_front();
+        pass_on(stdout, stderr, |stream, line| {
+            if !line.is_empty() {
+                if tail.len() == TAIL {
+                    tail.pop_front();
+                }
+                tail.push_back(line.to_owned());
             }
-            tail.push_back(line.to_owned());
-            reporter.line(line);
+            each(stream, line);
         })
         .await;
         let status = child.wait().await;
@@ -144,23 +200,28 @@ impl Sandbox {
     }
 }
 
-/// Reads two streams line by line until both end.
-async fn pass_on(one: impl AsyncRead + Unpin, two: impl AsyncRead + Unpin, mut each: impl FnMut(&str)) {
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Output,
+    Errors,
+}
+
+/// Reads standard output and standard error line by line until both end.
+async fn pass_on(one: impl AsyncRead + Unpin, two: impl AsyncRead + Unpin, mut each: impl FnMut(Stream, &str)) {
     let (mut one, mut two) = (BufReader::new(one).split(b'\n'), BufReader::new(two).split(b'\n'));
     let (mut one_open, mut two_open) = (true, true);
     while one_open || two_open {
-        let line = tokio::select! {
-            line = one.next_segment(), if one_open => line.inspect(|line| one_open = line.is_some()),
-            line = two.next_segment(), if two_open => line.inspect(|line| two_open = line.is_some()),
+        let (stream, line) = tokio::select! {
+            line = one.next_segment(), if one_open => (Stream::Output, line.inspect(|line| one_open = line.is_some())),
+            line = two.next_segment(), if two_open => (Stream::Errors, line.inspect(|line| two_open = line.is_some())),
         };
         match line {
             Ok(Some(line)) => {
                 // Programs draw progress with carriage returns: the last state of the line counts.
                 let text = String::from_utf8_lossy(&line);
                 let text = text.trim_end().rsplit('\r').next().unwrap_or_default().trim_end();
-                if !text.is_empty() {
-                    each(text);
-                }
+                each(stream, text);
             }
             Ok(None) => {}
             Err(_) => return,
@@ -175,8 +236,12 @@ mod tests {
     #[tokio::test]
     async fn both_streams_are_read_to_their_end() {
         let mut lines = Vec::new();
-        pass_on(&b"a\n10%\r20%\r\nlast"[..], &b"b\n"[..], |line| lines.push(line.to_owned())).await;
+        pass_on(&b"a\n10%\r20%\r\nlast"[..], &b"b\n"[..], |stream, line| {
+            lines.push((stream == Stream::Errors, line.to_owned()))
+        })
+        .await;
         lines.sort();
-        assert_eq!(lines, ["20%", "a", "b", "last"]);
+        let expected = [(false, "20%"), (false, "a"), (false, "last"), (true, "b")];
+        assert_eq!(lines, expected.map(|(errors, line)| (errors, line.to_owned())));
     }
 }

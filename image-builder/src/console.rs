@@ -4,7 +4,7 @@ use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
     cli::{self, CheckArgs, Cli, Command, KeysCommand, NewArgs},
-    keys, new,
+    keys, lock, namespace, new,
     pipeline::{self, BuildError},
     report::Reporter,
 };
@@ -21,6 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Reads the command line, does it, and says how it went.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Build(_) | Command::Lock(_)) {
+        namespace::enter();
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start"), None, Code::Host),
@@ -62,6 +65,17 @@ async fn execute(command: Command) -> ExitCode {
                     Err(error) => fail(&error.into(), None, Code::Failed),
                 },
                 Ok(summary) => print_line(&summary.manifest),
+                Err(error) => {
+                    console.failed();
+                    build_failed(error)
+                }
+            }
+        }
+        Command::Lock(arguments) => {
+            let mut console = Console::new();
+            let variable = |name: &str| std::env::var(name).ok();
+            match lock::run(&arguments, variable, time::OffsetDateTime::now_utc(), &mut console).await {
+                Ok(outcome) => print_line(outcome.trim_end()),
                 Err(error) => {
                     console.failed();
                     build_failed(error)
@@ -291,8 +305,8 @@ impl Reporter for Console {
         match &self.bar {
             Some(bar) => bar.set_message(line.to_owned()),
             None => {
-                // mmdebstrap marks its own steps and warnings; apt and dpkg say far more than anyone reads.
-                let marked = ["I: ", "W: ", "E: "].iter().any(|mark| line.starts_with(mark));
+                // apt marks warnings and errors; it and dpkg say far more than anyone reads.
+                let marked = ["W: ", "E: "].iter().any(|mark| line.starts_with(mark));
                 if marked || self.last_line.elapsed() >= PLAIN_INTERVAL {
                     self.last_line = Instant::now();
                     say(format_args!("      {line}"));

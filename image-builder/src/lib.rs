@@ -1,7 +1,7 @@
 //! Turns a machine template into a signed repository of static files: verified root, UKI, chunked archive,
 //! manifest.
 //!
-//! What it is for: the same inputs become the same image, on any machine that has mmdebstrap; every other image
+//! What it is for: the same inputs become the same image, on any machine that has apt; every image
 //! tool comes from a tools tree of its own. What it never does: mount anything outside a private mount
 //! namespace, use a loop device or the device mapper, keep a secret in an image. Start reading at
 //! [`pipeline::build`], which is the list of steps.
@@ -21,13 +21,18 @@ pub mod exclude;
 pub mod files;
 pub mod initrd;
 pub mod keys;
+pub mod lock;
+pub mod locking;
 pub mod modules;
+pub mod namespace;
 pub mod new;
-pub mod package_root;
+pub mod packages;
 pub mod pipeline;
 pub mod report;
 pub mod repository;
 pub mod root_image;
+pub mod roots;
 pub mod sources;
 pub mod tools;
+pub mod trees;
 pub mod uki;

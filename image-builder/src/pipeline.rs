@@ -4,18 +4,25 @@ use crate::{
     apply::{self, ApplyError},
     archive::{self, ArchiveError},
     bios::{self, BiosError},
-    cache::{Cache, CacheError},
-    command::{CommandError, Sandbox},
-    debian::DebianError,
+    cache::Cache,
+    command::CommandError,
     files::{self, FileError, InputHash},
     initrd::{self, InitrdError, Parts},
     keys::{Keys, KeysError},
-    package_root::{self, PackageRootError},
+    locking::{self, LockingError},
+    namespace,
+    packages::{
+        bootstrap::BootstrapError,
+        lock::{Layer, Lock, Package},
+        store::{self, FetchError, Sources},
+    },
     report::{Reporter, Steps, Summary, mebibytes},
     repository::{Expiry, Publication, Repository, RepositoryError},
     root_image::{self, RootImageError, Seeds},
-    sources::{self, NoMirror},
+    roots::{self, RootError},
+    sources::{self, Mirrors, NoMirror},
     tools::Tools,
+    trees,
     uki::{self, UkiError},
 };
 use contracts::{
@@ -23,11 +30,16 @@ use contracts::{
     manifest::{Bios, Channel, ImageManifest, TrustFloor},
 };
 use profiles::{MachineTemplate, ProfileError};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 use time::OffsetDateTime;
 
 /// The steps by name and title, in order.
 pub const STEPS: &[(&str, &str)] = &[
+    ("lock", "Packages: versions and digests"),
+    ("fetch", "Packages: files"),
     ("tools", "Tools tree: image tools from Debian"),
     ("packages", "Root: Debian packages"),
     ("template", "Root: files, units and agent of the template"),
@@ -86,19 +98,25 @@ pub struct Request {
     pub debian_mirror: Option<String>,
     /// Debian security mirror instead of the host's.
     pub debian_security_mirror: Option<String>,
-    /// Fetch packages again.
+    /// The lock file, when it does not lie beside the template.
+    pub lock: Option<PathBuf>,
+    /// Refuse to build without a lock file.
+    pub locked: bool,
+    /// Resolve packages again.
     pub refresh: bool,
     /// For how long the metadata is believed.
     pub expiry: Expiry,
-    /// The time of the build (SOURCE_DATE_EPOCH).
-    pub built_at: OffsetDateTime,
+    /// The time that everything made carries (SOURCE_DATE_EPOCH); by default the lock file's, or now.
+    pub source_date: Option<OffsetDateTime>,
+    /// Now, in whole seconds.
+    pub now: OffsetDateTime,
 }
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// mmdebstrap, mounts and device nodes need root.
-    #[error("image-builder has to run as root")]
+    /// Mounts and owners of files need root, of a user namespace at least.
+    #[error("image-builder is not root, and cannot become root of a user namespace")]
     NotRoot,
     /// A program of the host is missing.
     #[error("the program {0} is not installed")]
@@ -134,15 +152,21 @@ pub enum BuildError {
     /// The keys.
     #[error("the keys cannot be used")]
     Keys(#[source] KeysError),
+    /// The lock.
+    #[error(transparent)]
+    Locking(#[from] LockingError),
+    /// A package file.
+    #[error("cannot fetch the packages")]
+    Fetch(#[source] FetchError),
     /// The cache.
     #[error("the cache cannot be used")]
-    Cache(#[source] CacheError),
+    Cache(#[source] FileError),
     /// The tools tree.
     #[error("cannot make the tools tree")]
-    Tools(#[source] DebianError),
-    /// The package root.
+    Tools(#[source] BootstrapError),
+    /// The root's packages.
     #[error("cannot install the packages")]
-    Packages(#[source] PackageRootError),
+    Packages(#[source] RootError),
     /// The copy of the package root.
     #[error("cannot copy the package root")]
     Copy(#[source] CommandError),
@@ -192,47 +216,63 @@ pub enum BuildError {
 pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Summary, BuildError> {
     let template = profiles::load(&request.template, request.settings.as_deref());
     let template = template.map_err(|error| BuildError::Template(Box::new(error)))?;
-    let image_version = image_version(request)?;
     check_name("channel", &request.channel)?;
+    if let Some(version) = &request.image_version {
+        check_name("image version", version)?;
+    }
     initrd::check_agent(&request.agent).map_err(BuildError::Agent)?;
     check_certificate(&request.registrar_ca)?;
+    let lock_file = locking::file(&request.template, request.lock.as_deref(), request.locked)?;
+    if let Some(path) = &lock_file {
+        locking::read(path, &template)?;
+    }
     let keys = Keys::open(&request.keys).map_err(BuildError::Keys)?;
     // After what needs no rights: a wrong file is found by whoever may read it.
     check_host()?;
-    let host_sources = sources::read_host(Path::new("/etc/apt"));
-    let mirrors =
-        sources::choose(request.debian_mirror.as_deref(), request.debian_security_mirror.as_deref(), &host_sources)?;
-    let repository = Repository::open(&request.repository, keys.clone()).await.map_err(BuildError::Repository)?;
-    let manifest_name = ImageManifest::target_name(&template.name, &image_version);
-    if repository.has(&manifest_name) {
-        return Err(BuildError::VersionExists { template: template.name, image_version });
-    }
+    let mirrors = mirrors(request.debian_mirror.as_deref(), request.debian_security_mirror.as_deref())?;
     let cache = Cache::open(&request.cache).map_err(BuildError::Cache)?;
     let work = cache.temporary()?;
     let mut steps = Steps::new(reporter, STEPS);
 
-    let (tools, cached) =
-        Tools::prepare(&cache, &mirrors, request.refresh, steps.begin()).await.map_err(BuildError::Tools)?;
+    let reporter = steps.begin();
+    let obtained =
+        locking::obtain(&cache, &template, lock_file.as_deref(), &mirrors, request.refresh, request.now, reporter)
+            .await?;
+    let lock = obtained.lock;
+    let locked_at = obtained.file.is_some().then_some(lock.resolved_at);
+    let built_at = request.source_date.or(locked_at).unwrap_or(request.now);
+    let image_version = request.image_version.clone().unwrap_or_else(|| default_version(built_at));
+    let manifest_name = ImageManifest::target_name(&template.name, &image_version);
+    let repository = Repository::open(&request.repository, keys.clone()).await.map_err(BuildError::Repository)?;
+    if repository.has(&manifest_name) {
+        return Err(BuildError::VersionExists { template: template.name, image_version });
+    }
+    steps.done(&match (&obtained.file, obtained.cached) {
+        (Some(path), _) => format!("pinned by {}", path.display()),
+        (None, true) => format!("resolved on {}, from the cache", lock.resolved_at.date()),
+        (None, false) => "resolved now".to_owned(),
+    });
+
+    let needed: Vec<&Package> = needed_packages(&cache, &lock, &template);
+    let fetched = store::fetch(&cache, &Sources::new(&mirrors, &template.repositories), &needed, steps.begin()).await;
+    let (count, bytes) = fetched.map_err(BuildError::Fetch)?;
+    steps.done(&if count == 0 { source_of(true).to_owned() } else { format!("{count}, {}", mebibytes(bytes)) });
+
+    let (tools, cached) = Tools::prepare(&cache, &lock.tools, steps.begin()).await.map_err(BuildError::Tools)?;
     steps.done(source_of(cached));
 
-    let packages = package_root::prepare(&cache, &template, &mirrors, request.refresh, steps.begin()).await;
-    let packages = packages.map_err(BuildError::Packages)?;
-    steps.done(&format!("kernel {}, {}", packages.kernel, source_of(packages.cached)));
+    let root = roots::prepare(&cache, &template, &lock.image, steps.begin()).await.map_err(BuildError::Packages)?;
+    steps.done(&format!("kernel {}, {}", root.kernel, source_of(root.cached)));
 
     let machine = machine_config(&template, &image_version);
     let tree = work.path().join("root");
     let reporter = steps.begin();
-    let arguments = ["-a", "--reflink=auto", "--"].map(AsRef::as_ref);
-    let arguments: Vec<&std::ffi::OsStr> =
-        arguments.into_iter().chain([packages.path.as_os_str(), tree.as_os_str()]).collect();
-    Sandbox::host().run(reporter, "cp", &arguments).await.map_err(BuildError::Copy)?;
-    apply::apply(&tree, &template, &machine, &request.agent, &packages.kernel, reporter)
-        .await
-        .map_err(BuildError::Apply)?;
+    trees::copy(&root.path, &tree, "--link", reporter).await.map_err(BuildError::Copy)?;
+    apply::apply(&tree, &template, &machine, &request.agent, reporter).await.map_err(BuildError::Apply)?;
     steps.done(&format!("{} files, {} units", template.files.len(), template.units.len()));
 
-    let seeds = Seeds::of(&input_key(&template, &image_version, &packages.key, &request.agent)?);
-    let epoch = request.built_at.unix_timestamp();
+    let seeds = Seeds::of(&input_key(&template, &image_version, &root.key, &request.agent)?);
+    let epoch = built_at.unix_timestamp();
     let bytes = root_image::make_data(&tools, work.path(), &tree, &seeds, epoch, steps.begin()).await;
     let bytes = bytes.map_err(BuildError::RootImage)?;
     check_size("root", bytes, MAX_ROOT)?;
@@ -242,22 +282,16 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let image = image.map_err(BuildError::RootImage)?;
     steps.done(&format!("root hash {}", image.root.root_hash));
 
-    let floor =
-        TrustFloor { version: contracts::VERSION, built_at: request.built_at, roles: repository.next_versions() };
+    let floor = TrustFloor { version: contracts::VERSION, built_at, roles: repository.next_versions() };
     let trust_root = files::read(&keys.root_json())?;
-    let parts = Parts {
-        agent: &request.agent,
-        root: &packages.path,
-        kernel: &packages.kernel,
-        trust_root: &trust_root,
-        floor: &floor,
-    };
+    let parts =
+        Parts { agent: &request.agent, root: &root.path, kernel: &root.kernel, trust_root: &trust_root, floor: &floor };
     let initrd = initrd::make(&tools, work.path(), &parts, steps.begin()).await.map_err(BuildError::Initrd)?;
     check_size("unpacked initrd", initrd.unpacked, MAX_INITRD_UNPACKED)?;
     steps.done(&format!("{}, {} unpacked", mebibytes(initrd.packed), mebibytes(initrd.unpacked)));
 
     let hash = &image.root.root_hash;
-    let signed = uki::make(&tools, work.path(), &packages.path, &packages.kernel, hash, &keys, steps.begin()).await;
+    let signed = uki::make(&tools, work.path(), &root.packages, &root.kernel, hash, &keys, steps.begin()).await;
     let signed = signed.map_err(BuildError::Uki)?;
     let uki_bytes = files::length(&signed.uki)?;
     check_size("boot image", uki_bytes, MAX_UKI)?;
@@ -323,13 +357,20 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     })
 }
 
-fn check_host() -> Result<(), BuildError> {
-    use std::os::unix::fs::MetadataExt;
-    let own = Path::new("/proc/self");
-    if std::fs::metadata(own).map_err(files::at("look at", own))?.uid() != 0 {
+/// The mirrors that were named, or the host's.
+///
+/// # Errors
+/// [`NoMirror`].
+pub(crate) fn mirrors(archive: Option<&str>, security: Option<&str>) -> Result<Mirrors, NoMirror> {
+    sources::choose(archive, security, &sources::read_host(Path::new("/etc/apt")))
+}
+
+/// What a build or a lock needs of this host.
+pub(crate) fn check_host() -> Result<(), BuildError> {
+    if !namespace::am_root() {
         return Err(BuildError::NotRoot);
     }
-    for program in ["mmdebstrap", "dpkg-deb", "apt-get", "setpriv", "unshare"] {
+    for program in ["apt-get", "apt-cache", "setpriv", "unshare"] {
         let found =
             ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|f| Path::new(f).join(program).exists());
         if !found {
@@ -339,10 +380,19 @@ fn check_host() -> Result<(), BuildError> {
     Ok(())
 }
 
-fn image_version(request: &Request) -> Result<String, BuildError> {
-    let version = request.image_version.clone().unwrap_or_else(|| default_version(request.built_at));
-    check_name("image version", &version)?;
-    Ok(version)
+/// What is not in the cache as a finished tree: a mirror that has lost an old version stops no build that needs none.
+fn needed_packages<'a>(cache: &Cache, lock: &'a Lock, template: &MachineTemplate) -> Vec<&'a Package> {
+    let mut layers: Vec<&Layer> = Vec::new();
+    if !Tools::is_cached(cache, &lock.tools) {
+        layers.extend(&lock.tools);
+    }
+    if !roots::is_cached(cache, template, &lock.image) {
+        layers.extend(&lock.image);
+    }
+    let mut packages: BTreeMap<&str, &Package> = BTreeMap::new();
+    packages
+        .extend(layers.into_iter().flat_map(|layer| &layer.packages).map(|package| (package.sha256.as_str(), package)));
+    packages.into_values().collect()
 }
 
 /// Sorts as the boot loader sorts versions (UAPI Version Format Specification), and says when.

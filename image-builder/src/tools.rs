@@ -3,20 +3,15 @@
 use crate::{
     cache::Cache,
     command::Sandbox,
-    debian::{self, DebianError, Tree},
-    files::{self, InputHash},
+    files,
+    packages::{bootstrap::BootstrapError, lock::Layer},
     report::Reporter,
-    sources::Mirrors,
+    trees,
 };
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-/// Raised when this module makes another tree from the same packages.
-const RECIPE: &str = "1";
-
-const PACKAGES: [&str; 15] = [
+/// What is installed on top of Debian's essential packages.
+pub const PACKAGES: [&str; 15] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -51,37 +46,23 @@ impl Tools {
     /// Takes the tree from the cache or makes it. Says whether the cache had it.
     ///
     /// # Errors
-    /// See [`DebianError`].
+    /// See [`BootstrapError`].
     pub async fn prepare(
         cache: &Cache,
-        mirrors: &Mirrors,
-        refresh: bool,
+        layers: &[Layer],
         reporter: &mut dyn Reporter,
-    ) -> Result<(Self, bool), DebianError> {
-        let key = InputHash::default()
-            .with("recipe", RECIPE)
-            .with("release", debian::RELEASE)
-            .with("packages", PACKAGES.join(","))
-            .with("mirrors", format!("{mirrors:?}"))
-            .finish();
-        let path = cache.tree("tools", &key);
-        if path.is_dir() && !refresh {
-            return Ok((Self { path }, true));
-        }
-        let scratch = cache.temporary()?;
-        let made = scratch.path().join("tree");
-        let packages = PACKAGES.iter().map(|package| (*package).to_owned()).collect();
-        let tree = Tree {
-            mirrors,
-            packages: &packages,
-            repositories: &BTreeMap::new(),
-            source_date_epoch: debian::PACKAGE_EPOCH,
-        };
-        debian::make(&tree, &made, scratch.path(), reporter).await?;
+    ) -> Result<(Self, bool), BootstrapError> {
+        let (path, cached) = trees::prepare(cache, "tools", layers, reporter).await?;
         for folder in [WORK, TREE, KEYS] {
-            files::create_folder(&made.join(&folder[1..]))?;
+            files::create_folder(&path.join(&folder[1..]))?;
         }
-        Ok((Self { path: cache.publish(&made, "tools", &key)? }, false))
+        Ok((Self { path }, cached))
+    }
+
+    /// True when the cache has the tree.
+    #[must_use]
+    pub fn is_cached(cache: &Cache, layers: &[Layer]) -> bool {
+        cache.tree("tools", &trees::key(layers)).is_dir()
     }
 
     /// Where the tree is.

@@ -49,6 +49,7 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
         name: name.unwrap_or_default(),
         description: template.document.metadata.description.clone(),
         packages: Default::default(),
+        base_packages: Default::default(),
         repositories: Default::default(),
         exclude: Default::default(),
         files: Default::default(),
@@ -67,8 +68,11 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
             ready: ReadyCheck::Command(vec![]),
         },
     };
-    for profile in &documents.software {
+    for (number, profile) in documents.software.iter().enumerate() {
         add_software(&mut merged, profile, &values, problems);
+        if number == 0 {
+            merged.base_packages = merged.packages.clone();
+        }
     }
     for profile in &documents.configuration {
         add_configuration(&mut merged, profile, &values, problems);

@@ -15,6 +15,8 @@ pub struct MachineTemplate {
     pub description: String,
     /// Debian packages.
     pub packages: BTreeSet<String>,
+    /// Those of them that the first software profile names: templates that begin alike share a layer.
+    pub base_packages: BTreeSet<String>,
     /// Apt repositories besides Debian's own, by name.
     pub repositories: BTreeMap<String, AptRepository>,
     /// Paths that are left out of the image; `*` stands for any part of one name.
