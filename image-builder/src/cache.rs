@@ -104,9 +104,9 @@ impl Cache {
     /// # Errors
     /// [`FileError`].
     pub async fn claim(&self, kind: &str, key: &str, reporter: &mut dyn Reporter) -> Result<Claim, FileError> {
-        let folder = self.root.join("trees").join(kind);
+        let folder = self.root.join("claims");
         files::create_folder(&folder)?;
-        let path = folder.join(format!("{key}.lock"));
+        let path = folder.join(format!("{kind}-{key}"));
         let file = File::create(&path).map_err(at("create", &path))?;
         let mut waited = false;
         loop {
@@ -129,6 +129,7 @@ impl Cache {
     /// [`FileError`].
     pub fn publish(&self, finished: &Path, kind: &str, key: &str, _claim: &Claim) -> Result<PathBuf, FileError> {
         let place = self.tree(kind, key);
+        files::create_folder(&self.root.join("trees").join(kind))?;
         files::remove(&place)?;
         fs::rename(finished, &place).map_err(at("move into place", &place))?;
         Ok(place)

@@ -82,6 +82,15 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Shows a file under another path, without copying it where both lie on one file system. It must not be written to.
+///
+/// # Errors
+/// [`FileError`].
+pub fn link_or_copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    remove(to)?;
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop)).map_err(at("link", to))
+}
+
 /// Copies a file to a path that appears only when the copy is whole and on the disk.
 ///
 /// # Errors

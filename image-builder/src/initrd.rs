@@ -2,11 +2,13 @@
 //! No shell, no systemd, no udev.
 
 use crate::{
+    cache::Cache,
     command::CommandError,
     elf::{self, ElfError},
-    files::{self, FileError, at},
+    files::{self, FileError, InputHash, at},
     modules,
     report::Reporter,
+    roots::Root,
     tools::{Tools, WORK},
 };
 use contracts::manifest::TrustFloor;
@@ -28,6 +30,10 @@ const LINKS: [(&str, &str); 4] = [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib6
 
 /// Good compression in a few seconds; the kernel unpacks every level at the same speed.
 const ZSTD_LEVEL: i32 = 12;
+const WORKERS: u32 = 4;
+
+/// Raised when this module makes another archive from the same inputs.
+const RECIPE: &str = "1";
 
 /// One thing in the initrd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,19 +88,15 @@ pub struct Sizes {
     pub unpacked: u64,
 }
 
-/// What the initrd is made of.
+/// The part that is the same in every image with this kernel and these tools.
 #[derive(Debug)]
-pub struct Parts<'a> {
-    /// The agent, a static program.
-    pub agent: &'a Path,
-    /// The root with the kernel's modules.
-    pub root: &'a Path,
-    /// The kernel's release.
-    pub kernel: &'a str,
-    /// The TUF root of trust.
-    pub trust_root: &'a [u8],
-    /// Versions and time that nothing may be older than.
-    pub floor: &'a TrustFloor,
+pub struct Base {
+    /// The archive.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub sizes: Sizes,
+    /// Whether the cache had it.
+    pub cached: bool,
 }
 
 /// Refuses an agent that could not run as `/init`.
@@ -109,22 +111,33 @@ pub fn check_agent(path: &Path) -> Result<(), InitrdError> {
     }
 }
 
-/// Makes `initrd.zst` in the work folder.
+/// Takes the base from the cache or makes it: tools, libraries, drivers. The kernel unpacks several archives, one after the other
+/// (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 ///
 /// # Errors
 /// See [`InitrdError`].
-pub async fn make(
-    tools: &Tools,
-    work: &Path,
-    parts: &Parts<'_>,
-    reporter: &mut dyn Reporter,
-) -> Result<Sizes, InitrdError> {
-    stage_modules(tools, work, parts, reporter).await?;
+pub async fn base(cache: &Cache, tools: &Tools, root: &Root, reporter: &mut dyn Reporter) -> Result<Base, InitrdError> {
+    let inputs = InputHash::default().with("recipe", RECIPE).with("tools", tools.key()).with("root", &root.key);
+    let key = inputs.finish();
+    let place = cache.tree("initrds", &key);
+    let made = |place: PathBuf, cached| {
+        let path = place.join("initrd.zst");
+        let unpacked = String::from_utf8_lossy(&files::read(&place.join("unpacked"))?).trim().parse().unwrap_or(0);
+        Ok(Base { sizes: Sizes { packed: files::length(&path)?, unpacked }, path, cached })
+    };
+    if place.is_dir() {
+        return made(place, true);
+    }
+    let claim = cache.claim("initrds", &key, reporter).await?;
+    if place.is_dir() {
+        return made(place, true);
+    }
+    let scratch = cache.temporary()?;
+    stage_modules(tools, scratch.path(), root, reporter).await?;
     let mut entries = Entries::new();
     for (path, target) in LINKS {
         entries.insert(path.into(), Entry::Link(target.into()));
     }
-    entries.insert("init".into(), Entry::Copy(0o755, parts.agent.to_owned()));
     let programs: Vec<PathBuf> = TOOLS.iter().map(|tool| tools.path().join(tool)).collect();
     for (tool, path) in TOOLS.iter().zip(&programs) {
         entries.insert((*tool).into(), Entry::Copy(0o755, path.clone()));
@@ -136,18 +149,39 @@ pub async fn make(
     entries.insert("etc/mke2fs.conf".into(), Entry::Copy(0o644, tools.path().join("etc/mke2fs.conf")));
     // Where mkfs looks whether its device is mounted.
     entries.insert("etc/mtab".into(), Entry::Link("../proc/self/mounts".into()));
-    entries.insert("etc/shelfboot/root.json".into(), Entry::File(0o644, parts.trust_root.to_vec()));
-    let floor = serde_json::to_vec_pretty(parts.floor).map_err(InitrdError::Json)?;
-    entries.insert("etc/shelfboot/trust.json".into(), Entry::File(0o644, floor));
-    add_tree(&mut entries, &work.join("modules"), "")?;
+    add_tree(&mut entries, &scratch.path().join("modules"), "")?;
     add_folders(&mut entries);
+    let made_here = scratch.path().join("made");
+    files::create_folder(&made_here)?;
+    let packed = made_here.join("initrd.zst");
+    let packing = tokio::task::spawn_blocking(move || pack(&entries, &packed));
+    let sizes = packing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    files::write(&made_here.join("unpacked"), sizes.unpacked.to_string().as_bytes(), 0o644)?;
+    made(cache.publish(&made_here, "initrds", &key, &claim)?, false)
+}
 
-    let packed = work.join("initrd.zst");
-    let file = fs::File::create(&packed).map_err(at("write", &packed))?;
-    let mut encoder = zstd::Encoder::new(io::BufWriter::new(file), ZSTD_LEVEL).map_err(at("write", &packed))?;
-    let unpacked = write_archive(&entries, &mut encoder)?;
-    encoder.finish().and_then(|mut file| file.flush()).map_err(at("write", &packed))?;
-    Ok(Sizes { packed: files::length(&packed)?, unpacked })
+/// Makes `own.zst` in the work folder: what differs between two images. The agent as `/init`, the root of trust and its floor.
+///
+/// # Errors
+/// See [`InitrdError`].
+pub fn own(work: &Path, agent: &Path, trust_root: &[u8], floor: &TrustFloor) -> Result<Sizes, InitrdError> {
+    let mut entries = Entries::new();
+    entries.insert("init".into(), Entry::Copy(0o755, agent.to_owned()));
+    entries.insert("etc/shelfboot/root.json".into(), Entry::File(0o644, trust_root.to_vec()));
+    let floor = serde_json::to_vec_pretty(floor).map_err(InitrdError::Json)?;
+    entries.insert("etc/shelfboot/trust.json".into(), Entry::File(0o644, floor));
+    add_folders(&mut entries);
+    pack(&entries, &work.join("own.zst"))
+}
+
+fn pack(entries: &Entries, place: &Path) -> Result<Sizes, InitrdError> {
+    let file = fs::File::create(place).map_err(at("write", place))?;
+    let mut encoder = zstd::Encoder::new(io::BufWriter::new(file), ZSTD_LEVEL).map_err(at("write", place))?;
+    // The bytes depend on there being workers, not on how many (zstd.h, ZSTD_c_nbWorkers).
+    encoder.multithread(WORKERS).map_err(at("write", place))?;
+    let unpacked = write_archive(entries, &mut encoder)?;
+    encoder.finish().and_then(|mut file| file.flush()).map_err(at("write", place))?;
+    Ok(Sizes { packed: files::length(place)?, unpacked })
 }
 
 /// Copies the chosen modules to `modules/` in the work folder, unpacks them and writes their indexes anew. They
@@ -156,13 +190,13 @@ pub async fn make(
 async fn stage_modules(
     tools: &Tools,
     work: &Path,
-    parts: &Parts<'_>,
+    root: &Root,
     reporter: &mut dyn Reporter,
 ) -> Result<(), InitrdError> {
-    let from = parts.root.join("usr/lib/modules").join(parts.kernel);
+    let from = root.path.join("usr/lib/modules").join(&root.kernel);
     let stage = work.join("modules");
     files::remove(&stage)?;
-    let to = stage.join("usr/lib/modules").join(parts.kernel);
+    let to = stage.join("usr/lib/modules").join(&root.kernel);
     let text = |name: &str| files::read(&from.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let chosen = modules::select(&text("modules.dep")?, &text("modules.softdep")?);
     let lists = ["modules.builtin", "modules.builtin.modinfo", "modules.order"].map(str::to_owned);
@@ -175,7 +209,7 @@ async fn stage_modules(
     let sandbox = tools.sandbox(work);
     let unpack = format!("find {WORK}/modules -name '*.ko.xz' -print0 | xargs -0 -r -n 64 -P 2 xz --decompress");
     sandbox.run(reporter, "sh", &["-c", &unpack]).await?;
-    sandbox.run(reporter, "depmod", &["-b", &format!("{WORK}/modules"), parts.kernel]).await?;
+    sandbox.run(reporter, "depmod", &["-b", &format!("{WORK}/modules"), &root.kernel]).await?;
     files::remove(&lib)?;
     Ok(())
 }

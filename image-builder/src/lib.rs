@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod archive;
 pub mod bios;
+pub mod boot;
 pub mod cache;
 pub mod cli;
 pub mod command;

@@ -114,8 +114,14 @@ pub async fn renew(
     now: OffsetDateTime,
     reporter: &mut dyn Reporter,
 ) -> Result<Lock, LockingError> {
-    let scratch = cache.temporary()?;
-    Ok(resolve::resolve(template, &tools::PACKAGES, mirrors, now, scratch.path(), reporter).await?)
+    // apt fetches again what has changed, and nothing else.
+    let key = InputHash::default()
+        .with("mirrors", format!("{mirrors:?}"))
+        .with("others", format!("{:?}", template.repositories));
+    let key = key.finish();
+    let _claim = cache.claim("apt", &key, reporter).await?;
+    let folder = cache.folder("apt").join(&key);
+    Ok(resolve::resolve(template, &tools::PACKAGES, mirrors, now, &folder, reporter).await?)
 }
 
 /// What a repository on this host holds, and whose signature is believed: a repository that was packed anew, or

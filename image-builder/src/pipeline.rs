@@ -2,12 +2,13 @@
 
 use crate::{
     apply::{self, ApplyError},
-    archive::{self, ArchiveError},
-    bios::{self, BiosError},
+    archive::{self, ArchiveError, Earlier, Packer},
+    bios::BiosError,
+    boot,
     cache::Cache,
     command::CommandError,
     files::{self, FileError, InputHash},
-    initrd::{self, InitrdError, Parts},
+    initrd::{self, InitrdError},
     keys::{Keys, KeysError},
     locking::{self, LockingError},
     namespace,
@@ -23,7 +24,7 @@ use crate::{
     sources::{self, Mirrors, NoMirror},
     tools::Tools,
     trees,
-    uki::{self, UkiError},
+    uki::UkiError,
 };
 use contracts::{
     machine::MachineConfig,
@@ -44,20 +45,9 @@ pub const STEPS: &[(&str, &str)] = &[
     ("packages", "Root: Debian packages"),
     ("template", "Root: files, units and agent of the template"),
     ("root", "Root: EROFS image"),
-    ("verity", "Root: dm-verity hash tree"),
-    ("initrd", "Initrd: agent, drivers, tools"),
-    ("uki", "Boot image: join and sign"),
-    ("bios", "Boot files for BIOS machines"),
-    ("archive", "Archive: chunk and compress the root"),
+    ("boot", "Hash tree, initrd, boot images; root in chunks"),
     ("publish", "Repository: sign and publish"),
 ];
-
-/// The kernel unpacks the initrd into memory beside the boot image. A machine needs about four times the unpacked
-/// size and 170 MB; the smallest one has 1 GiB, and the agent wants its share.
-const MAX_INITRD_UNPACKED: u64 = 120 << 20;
-
-/// What firmware fetches over TFTP, at 3 to 4 MB/s on real machines.
-const MAX_UKI: u64 = 64 << 20;
 
 /// 60 % of an 8 GiB slot: room for the next version to grow.
 const MAX_ROOT: u64 = (8 << 30) / 10 * 6;
@@ -278,32 +268,30 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     check_size("root", bytes, MAX_ROOT)?;
     steps.done(&mebibytes(bytes));
 
-    let image = root_image::make_hashes(&tools, work.path(), &seeds, steps.begin()).await;
-    let image = image.map_err(BuildError::RootImage)?;
-    steps.done(&format!("root hash {}", image.root.root_hash));
-
+    // The root's data goes into chunks while its hash tree and what starts it are made.
+    let reporter = steps.begin();
     let floor = TrustFloor { version: contracts::VERSION, built_at, roles: repository.next_versions() };
-    let trust_root = files::read(&keys.root_json())?;
-    let parts =
-        Parts { agent: &request.agent, root: &root.path, kernel: &root.kernel, trust_root: &trust_root, floor: &floor };
-    let initrd = initrd::make(&tools, work.path(), &parts, steps.begin()).await.map_err(BuildError::Initrd)?;
-    check_size("unpacked initrd", initrd.unpacked, MAX_INITRD_UNPACKED)?;
-    steps.done(&format!("{}, {} unpacked", mebibytes(initrd.packed), mebibytes(initrd.unpacked)));
-
-    let hash = &image.root.root_hash;
-    let signed = uki::make(&tools, work.path(), &root.packages, &root.kernel, hash, &keys, steps.begin()).await;
-    let signed = signed.map_err(BuildError::Uki)?;
-    let uki_bytes = files::length(&signed.uki)?;
-    check_size("boot image", uki_bytes, MAX_UKI)?;
-    steps.done(&mebibytes(uki_bytes));
-
-    let for_bios = bios::make(&tools, work.path(), steps.begin()).await.map_err(BuildError::Bios)?;
-    steps.done(&format!("GRUB {} KiB", for_bios.core_bytes >> 10));
-
-    steps.begin();
-    let finished = archive::make(work.path(), &image.data, &image.hashes).await.map_err(BuildError::Archive)?;
-    let archive = finished.archive;
-    steps.done(&format!("{}, dictionary {}", mebibytes(archive.bytes), mebibytes(archive.header_bytes)));
+    let sources = boot::Sources { tools: &tools, root: &root, keys: &keys, agent: &request.agent, floor: &floor };
+    let kept = archive::kept(&cache);
+    let packer = Packer::new(work.path(), Earlier::open_folder(&kept).await?, tokio::runtime::Handle::current());
+    let packer = packer.map_err(BuildError::Archive)?;
+    let data = work.path().join(root_image::DATA);
+    let packing = tokio::task::spawn_blocking(move || with_file(packer, &data));
+    let (packer, boot) = tokio::join!(packing, boot::make(&cache, &sources, work.path(), &seeds, built_at, reporter));
+    let (packer, boot) = (joined(packer)?, boot?);
+    let hashes = boot.image.hashes.clone();
+    let finishing = tokio::task::spawn_blocking(move || with_file(packer, &hashes)?.finish());
+    let finished = joined(finishing.await)?;
+    archive::keep(&finished.path, &kept, &template.name)?;
+    let (archive, image, signed, for_bios) = (finished.archive, boot.image, boot.signed, boot.bios);
+    steps.done(&format!(
+        "root hash {}, boot image {}, {} of {} chunks are new, {}",
+        &image.root.root_hash[..12],
+        mebibytes(boot.uki_bytes),
+        finished.chunks - finished.reused,
+        finished.chunks,
+        mebibytes(archive.bytes)
+    ));
 
     steps.begin();
     let uki_name = format!("images/{}/{image_version}/uki.efi", template.name);
@@ -346,9 +334,9 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
         template: template.name,
         image_version,
         root_hash: image.root.root_hash,
-        uki_bytes,
-        initrd_bytes: initrd.packed,
-        initrd_unpacked_bytes: initrd.unpacked,
+        uki_bytes: boot.uki_bytes,
+        initrd_bytes: boot.initrd.packed,
+        initrd_unpacked_bytes: boot.initrd.unpacked,
         root_bytes: image.root.data_bytes,
         hash_bytes: image.root.hash_bytes,
         archive_bytes: archive.bytes,
@@ -417,7 +405,17 @@ fn check_certificate(path: &Path) -> Result<(), BuildError> {
     }
 }
 
-fn check_size(what: &'static str, bytes: u64, limit: u64) -> Result<(), BuildError> {
+fn with_file(mut packer: Packer, file: &Path) -> Result<Packer, ArchiveError> {
+    packer.add(file)?;
+    Ok(packer)
+}
+
+/// What a thread of its own came to; its panic is ours.
+fn joined<T>(result: Result<Result<T, ArchiveError>, tokio::task::JoinError>) -> Result<T, BuildError> {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(BuildError::Archive)
+}
+
+pub(crate) fn check_size(what: &'static str, bytes: u64, limit: u64) -> Result<(), BuildError> {
     if bytes <= limit { Ok(()) } else { Err(BuildError::TooBig { what, bytes, limit }) }
 }
 

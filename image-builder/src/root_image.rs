@@ -13,6 +13,9 @@ use std::{
 };
 use uuid::Uuid;
 
+/// The data's file name in the work folder.
+pub const DATA: &str = "root.erofs";
+
 /// Blocks of dm-verity and EROFS.
 const BLOCK: u64 = 4096;
 

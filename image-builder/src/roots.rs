@@ -24,6 +24,7 @@ const NEVER: &[&str] = &[
     // The build host's name servers, kept by a maintainer script.
     "/etc/.resolv.conf.*",
     "/etc/hostname",
+    "/etc/machine-id",
     "/etc/ssh/ssh_host_*",
     "/etc/.pwd.lock",
     "/etc/*-",
@@ -39,6 +40,8 @@ const NEVER: &[&str] = &[
     "/var/cache/*",
     "/var/lib/apt",
     // `status` stays: it is the list of packages that scanners look for.
+    // systemd-tmpfiles makes it a link to the machine's own.
+    "/var/lib/dbus/machine-id",
     "/var/lib/dpkg/*-old",
     "/var/lib/dpkg/a*",
     "/var/lib/dpkg/diversions*",

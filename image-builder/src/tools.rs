@@ -11,7 +11,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// What is installed on top of Debian's essential packages.
-pub const PACKAGES: [&str; 15] = [
+pub const PACKAGES: [&str; 16] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -19,6 +19,8 @@ pub const PACKAGES: [&str; 15] = [
     "grub-pc-bin",
     "ipxe",
     "kmod",
+    // Signatures carry a time, and the tool that makes them asks the clock.
+    "libfaketime",
     "python3-pefile",
     "sbsigntool",
     "systemd-boot-efi",
@@ -40,6 +42,7 @@ pub const KEYS: &str = "/keys";
 #[derive(Debug, Clone)]
 pub struct Tools {
     path: PathBuf,
+    key: String,
 }
 
 impl Tools {
@@ -56,13 +59,19 @@ impl Tools {
         for folder in [WORK, TREE, KEYS] {
             files::create_folder(&path.join(&folder[1..]))?;
         }
-        Ok((Self { path }, cached))
+        Ok((Self { path, key: trees::key(layers) }, cached))
     }
 
     /// True when the cache has the tree.
     #[must_use]
     pub fn is_cached(cache: &Cache, layers: &[Layer]) -> bool {
         cache.tree("tools", &trees::key(layers)).is_dir()
+    }
+
+    /// The hash of what made the tree.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// Where the tree is.

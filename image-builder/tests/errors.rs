@@ -58,9 +58,10 @@ const SHIPPED: &str = "templates/k8s-worker.yaml";
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["--help"],
         &["build", "--help"],
+        &["lock", "--help"],
         &["new", "--help"],
         &["check", "--help"],
         &["explain", "--help"],
@@ -139,9 +140,39 @@ fn a_full_output() {
     assert_snapshot!(place().run_into_full_output(&["completions", "bash"]));
 }
 
-/// Tests below start the real build; it needs root, and what `check_host` asks for.
+/// Tests below start the real build; it needs to be root or to become it, and what `check_host` asks for.
 fn can_build(said: &str) -> bool {
-    !said.contains("has to run as root") && !said.contains("is not installed")
+    !said.contains("is not root") && !said.contains("is not installed")
+}
+
+#[test]
+fn wrong_locks() {
+    let place = ready();
+    let demanded = place.run(&build(SHIPPED, &["--locked"]));
+    let named = place.run(&build(SHIPPED, &["--lock", "none.lock"]));
+    let unwanted = place.run(&build(SHIPPED, &["--locked", "--refresh"]));
+    let diff = place.run(&["lock", SHIPPED, "--settings", "settings.yaml", "--diff"]);
+    place.file("templates/k8s-worker.lock", "{\"kind\": \"Lock\"");
+    let broken = place.run(&build(SHIPPED, &[]));
+    let package = |path: &str| {
+        let digest = "0".repeat(64);
+        format!(
+            "{{\"name\":\"dash\",\"version\":\"1\",\"architecture\":\"amd64\",\"source\":\"debian\",\
+             \"path\":\"{path}\",\"bytes\":9,\"sha256\":\"{digest}\"}}"
+        )
+    };
+    let lock = |path: &str| {
+        let layers = format!("[{{\"layer\":\"essential\",\"packages\":[{}]}}]", package(path));
+        format!(
+            "{{\"apiVersion\":\"shelfboot.dev/v1\",\"kind\":\"Lock\",\"template\":\"k8s-worker\",\
+             \"resolvedAt\":\"2026-11-01T00:00:00Z\",\"request\":\"00\",\"image\":{layers},\"tools\":{layers}}}"
+        )
+    };
+    place.file("templates/k8s-worker.lock", &lock("../../etc/passwd"));
+    let outside = place.run(&build(SHIPPED, &[]));
+    place.file("templates/k8s-worker.lock", &lock("pool/dash.deb"));
+    let stale = place.run(&build(SHIPPED, &[]));
+    assert_snapshot!([demanded, named, unwanted, diff, broken, outside, stale].join("\n"));
 }
 
 #[test]
@@ -156,7 +187,8 @@ fn no_network() {
     }
     assert!(said.contains("exit code: 1"), "{said}");
     assert!(
-        said.contains("error: cannot make the tools tree") && said.contains("hint: look at the lines above"),
+        said.contains("error: cannot resolve the template's packages")
+            && said.contains("hint: look at the lines above"),
         "{said}"
     );
     nothing_is_left(&place);
@@ -185,7 +217,7 @@ fn ctrl_c_and_a_dying_child() {
         };
         if connection.is_some() {
             match end {
-                "child" => kill("KILL", mmdebstrap_below(&place)),
+                "child" => kill("KILL", apt_below(&place)),
                 signal => kill(signal, child.id()),
             }
         }
@@ -196,7 +228,10 @@ fn ctrl_c_and_a_dying_child() {
         }
         if end == "child" {
             assert_eq!(code, Some(1), "{said}");
-            assert!(said.contains("error: cannot make the tools tree") && said.contains("mmdebstrap failed"), "{said}");
+            assert!(
+                said.contains("error: cannot resolve the template's packages") && said.contains("apt-get failed"),
+                "{said}"
+            );
         } else {
             assert_eq!(code, Some(130), "{said}");
             assert!(said.ends_with("interrupted; nothing was published\n"), "{said}");
@@ -218,10 +253,10 @@ fn kill(signal: &str, id: u32) {
 }
 
 /// The first process of the namespace that works in this place's folder.
-fn mmdebstrap_below(place: &Place) -> u32 {
+fn apt_below(place: &Place) -> u32 {
     let all = processes_of(place);
-    let found = all.iter().find(|(_, line)| line.contains("mmdebstrap") && !line.contains("unshare"));
-    found.unwrap_or_else(|| panic!("no mmdebstrap in {all:?}")).0
+    let found = all.iter().find(|(_, line)| line.contains("apt-get") && !line.contains("unshare"));
+    found.unwrap_or_else(|| panic!("no apt in {all:?}")).0
 }
 
 /// Processes, other than the program itself, whose command line names the folder.

@@ -15,10 +15,11 @@ pub const STAND_IN: &str = "Package: shelfboot-no-initramfs\nStatus: install ok 
                             Description: stands in for a maker of initramfs images\n\n";
 
 /// A configuration that keeps apt inside `folder`: nothing of the host but its keys, its proxy and its passwords
-/// (apt.conf(5), "Dir").
+/// (apt.conf(5), "Dir"). Several share the lists; sources and what apt works out from them are of one `name`.
 #[must_use]
-pub fn configuration(folder: &Path) -> String {
+pub fn configuration(folder: &Path, name: &str) -> String {
     let folder = folder.display();
+    let (sources, cache) = (format!("sources-{name}.list"), format!("cache-{name}"));
     let mut out = String::from("#clear APT::Architectures;\n#clear APT::NeverAutoRemove;\n#clear DPkg::Post-Invoke;\n");
     for (name, value) in [
         ("APT::Architecture", "amd64"),
@@ -38,10 +39,10 @@ pub fn configuration(folder: &Path) -> String {
         let _ = writeln!(out, "{name} \"{value}\";");
     }
     for (name, place) in [
-        ("Dir::Etc::SourceList", "sources.list"),
+        ("Dir::Etc::SourceList", sources.as_str()),
         ("Dir::State", "state"),
         ("Dir::State::Status", "status"),
-        ("Dir::Cache", "cache"),
+        ("Dir::Cache", &cache),
         ("Dir::Log", "log"),
     ] {
         let _ = writeln!(out, "{name} \"{folder}/{place}\";");
@@ -205,6 +206,6 @@ mod tests {
 
     #[test]
     fn the_configuration_is_the_documented_one() {
-        insta::assert_snapshot!(configuration(Path::new("/work/apt")));
+        insta::assert_snapshot!(configuration(Path::new("/work/apt"), "image"));
     }
 }

@@ -54,7 +54,8 @@ pub enum ResolveError {
     },
 }
 
-/// Asks apt. `scratch` is an empty folder. Needs the network, unless every source is a folder.
+/// Asks apt. What `folder` has of an earlier time is used as far as it is still true. Needs the network, unless every source is a
+/// folder.
 ///
 /// # Errors
 /// See [`ResolveError`].
@@ -63,15 +64,15 @@ pub async fn resolve(
     tools: &[&str],
     mirrors: &Mirrors,
     now: OffsetDateTime,
-    scratch: &Path,
+    folder: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<Lock, ResolveError> {
-    let whole = Apt::prepare(&scratch.join("apt"), mirrors, &template.repositories)?;
+    let whole = Apt::prepare(folder, "image", mirrors, &template.repositories)?;
     whole.update(reporter).await?;
     let image = whole.image(template, reporter).await?;
     // The tools come from Debian alone, whatever the template's repositories hold. The lists are there already.
     let none = BTreeMap::new();
-    let debian = Apt::prepare(&scratch.join("apt"), mirrors, &none)?;
+    let debian = Apt::prepare(folder, "tools", mirrors, &none)?;
     let essential = debian.closure(&ESSENTIAL.map(str::to_owned), reporter).await?;
     let names: Vec<String> =
         essential.iter().map(|(name, _)| name.clone()).chain(tools.iter().map(|t| (*t).to_owned())).collect();
@@ -110,10 +111,11 @@ type Versions = Vec<(String, String)>;
 impl<'a> Apt<'a> {
     fn prepare(
         folder: &Path,
+        name: &str,
         mirrors: &'a Mirrors,
         repositories: &'a BTreeMap<String, AptRepository>,
     ) -> Result<Self, FileError> {
-        for part in ["state/lists/partial", "cache/archives/partial", "log", "keys"] {
+        for part in ["state/lists/partial", &format!("cache-{name}/archives/partial"), "log", "keys"] {
             files::create_folder(&folder.join(part))?;
         }
         let mut keys = BTreeMap::new();
@@ -122,10 +124,10 @@ impl<'a> Apt<'a> {
         }
         let debian = Path::new(DEBIAN_KEYS);
         let sources = apt::sources(mirrors, debian.exists().then_some(debian), repositories, &keys);
-        files::write(&folder.join("sources.list"), sources.as_bytes(), 0o644)?;
+        files::write(&folder.join(format!("sources-{name}.list")), sources.as_bytes(), 0o644)?;
         files::write(&folder.join("status"), apt::STAND_IN.as_bytes(), 0o644)?;
-        let configuration = folder.join("apt.conf");
-        files::write(&configuration, apt::configuration(folder).as_bytes(), 0o644)?;
+        let configuration = folder.join(format!("{name}.conf"));
+        files::write(&configuration, apt::configuration(folder, name).as_bytes(), 0o644)?;
         Ok(Self { configuration, mirrors, repositories })
     }
 
@@ -136,6 +138,7 @@ impl<'a> Apt<'a> {
             self.configuration.as_os_str(),
             "-o".as_ref(),
             "APT::Update::Error-Mode=any".as_ref(),
+            "-qq".as_ref(),
             "update".as_ref(),
         ];
         Sandbox::host().run(reporter, "apt-get", &arguments).await

@@ -1,0 +1,82 @@
+//! What starts an image: the hash tree over its root, the initrd, the signed UKI with the root hash, the files for BIOS machines.
+
+use crate::{
+    bios,
+    cache::Cache,
+    files,
+    initrd::{self, Sizes},
+    keys::Keys,
+    pipeline::{BuildError, check_size},
+    report::Reporter,
+    root_image::{self, RootImage, Seeds},
+    roots::Root,
+    tools::Tools,
+    uki,
+};
+use contracts::manifest::TrustFloor;
+use std::path::Path;
+use time::OffsetDateTime;
+
+/// The kernel unpacks the initrd into memory beside the boot image. A machine needs about four times the unpacked
+/// size and 170 MB; the smallest one has 1 GiB, and the agent wants its share.
+const MAX_INITRD_UNPACKED: u64 = 120 << 20;
+
+/// What firmware fetches over TFTP, at 3 to 4 MB/s on real machines.
+const MAX_UKI: u64 = 64 << 20;
+
+/// What it is made of, beside the EROFS image in the work folder.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The image tools.
+    pub tools: &'a Tools,
+    /// The root with its kernel.
+    pub root: &'a Root,
+    /// Who signs.
+    pub keys: &'a Keys,
+    /// The agent.
+    pub agent: &'a Path,
+    /// What nothing may be older than.
+    pub floor: &'a TrustFloor,
+}
+
+/// All of it, as files in the work folder.
+#[derive(Debug)]
+pub struct Made {
+    /// The root with its hash tree.
+    pub image: RootImage,
+    /// The signed programs.
+    pub signed: uki::Signed,
+    /// Bytes of the UKI.
+    pub uki_bytes: u64,
+    /// Bytes of the whole initrd.
+    pub initrd: Sizes,
+    /// The files for BIOS machines.
+    pub bios: bios::Made,
+}
+
+/// Makes it.
+///
+/// # Errors
+/// See [`BuildError`].
+pub async fn make(
+    cache: &Cache,
+    sources: &Sources<'_>,
+    work: &Path,
+    seeds: &Seeds,
+    built_at: OffsetDateTime,
+    reporter: &mut dyn Reporter,
+) -> Result<Made, BuildError> {
+    let tools = sources.tools;
+    let image = root_image::make_hashes(tools, work, seeds, reporter).await.map_err(BuildError::RootImage)?;
+    let base = initrd::base(cache, tools, sources.root, reporter).await.map_err(BuildError::Initrd)?;
+    let trust_root = files::read(&sources.keys.root_json())?;
+    let own = initrd::own(work, sources.agent, &trust_root, sources.floor).map_err(BuildError::Initrd)?;
+    let initrd = Sizes { packed: base.sizes.packed + own.packed, unpacked: base.sizes.unpacked + own.unpacked };
+    check_size("unpacked initrd", initrd.unpacked, MAX_INITRD_UNPACKED)?;
+    let parts = uki::Parts { root: sources.root, initrd: &base.path, root_hash: &image.root.root_hash, built_at };
+    let signed = uki::make(tools, work, &parts, sources.keys, reporter).await.map_err(BuildError::Uki)?;
+    let uki_bytes = files::length(&signed.uki)?;
+    check_size("boot image", uki_bytes, MAX_UKI)?;
+    let bios = bios::make(tools, work, reporter).await.map_err(BuildError::Bios)?;
+    Ok(Made { image, signed, uki_bytes, initrd, bios })
+}
