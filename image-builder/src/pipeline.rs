@@ -341,6 +341,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
         hash_bytes: image.root.hash_bytes,
         archive_bytes: archive.bytes,
         archive_header_bytes: archive.header_bytes,
+        tools: tools.path().to_owned(),
         seconds: steps.seconds(),
     })
 }

@@ -82,6 +82,8 @@ pub struct Summary {
     pub archive_bytes: u64,
     /// Bytes of the archive's header and dictionary.
     pub archive_header_bytes: u64,
+    /// Where the tree with the image tools is, on this machine.
+    pub tools: std::path::PathBuf,
     /// Seconds by step.
     pub seconds: BTreeMap<String, f64>,
 }

@@ -4,7 +4,11 @@ use crate::{checkout, output, setup};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use contracts::exit::Code;
-use qemu_tests::{cases, hint::coded, journey::outside};
+use qemu_tests::{
+    cases::{self, Story},
+    hint::coded,
+    journey::outside,
+};
 use std::path::Path;
 
 /// The hidden command that runs inside the world.
@@ -46,6 +50,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Runs one case.
 pub(crate) fn case(name: &str, keep: bool) -> Result<()> {
     let case = find(name)?;
+    if let Story::Build(build) = case.story {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().context("starting a runtime")?;
+        return runtime.block_on(build.run(checkout(), &output::progress()));
+    }
     let wish = outside::Wish { case, template: case.template.into(), keep, json: None };
     outside::run(checkout(), &wish, INSIDE, &output::progress())
 }

@@ -13,6 +13,7 @@ pub mod uki_modes;
 pub mod until;
 
 use crate::{
+    builds::Build,
     journey::{Plan, inside, table},
     process,
     report::Report,
@@ -59,10 +60,12 @@ pub enum Story {
     StorageNode,
     /// A hypervisor of Nova and a server on it.
     Hypervisor,
+    /// image-builder alone, without a world.
+    Build(Build),
 }
 
 /// All cases.
-pub const ALL: [Case; 12] = [
+pub const ALL: [Case; 13] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -147,6 +150,13 @@ pub const ALL: [Case; 12] = [
         template: "hypervisor",
         story: Story::Hypervisor,
     },
+    Case {
+        name: "reproducible",
+        about: "one lock, built as another user, at another place: the same bytes; a planted difference is named",
+        core: false,
+        template: WORKER,
+        story: Story::Build(Build::Reproducible),
+    },
 ];
 
 /// Finds a case.
@@ -177,6 +187,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
+        Story::Build(_) => bail!("{} needs no world", case.name),
         Story::SecureBoot => {
             secure_boot::refusals(plan, &mut world, report).await?;
             journey(plan, NetworkBoot::SecurePxe, &mut world, report, result).await

@@ -52,17 +52,7 @@ pub fn make(
     mirrors: &Mirrors,
     report: &Report,
 ) -> Result<Image> {
-    let identity = cache.folder("identity")?;
-    let keys = once(&identity.join("keys"), |keys| {
-        report.line("image: making development keys");
-        process::output(Command::new(&programs.image_builder).args(["keys", "init", "--out"]).arg(keys))?;
-        Ok(())
-    })?;
-    // The CA is part of the repository, so it is there before the first build and the same for every run.
-    let registrar_state = once(&identity.join("registrar"), |state| {
-        report.line("image: making the registrar's certificate authority");
-        registrar::init(&programs.registrar, state)
-    })?;
+    let Identity { keys, registrar_state } = identity(cache, programs, report)?;
     let settings = settings_text(parameters);
     let key = key(checkout, template, programs, &keys, &registrar_state, &settings, mirrors)?;
     let entry = cache.make("images", &key, |folder| {
@@ -121,6 +111,34 @@ pub fn make(
     })
 }
 
+/// Who signs images, and whose certificates are in them.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The key set.
+    pub keys: PathBuf,
+    /// The registrar's state with its certificate authority.
+    pub registrar_state: PathBuf,
+}
+
+/// Takes keys and the registrar's authority from the cache, or makes them.
+///
+/// # Errors
+/// When image-builder or the registrar fails.
+pub fn identity(cache: &Cache, programs: &Programs, report: &Report) -> Result<Identity> {
+    let identity = cache.folder("identity")?;
+    let keys = once(&identity.join("keys"), |keys| {
+        report.line("image: making development keys");
+        process::output(Command::new(&programs.image_builder).args(["keys", "init", "--out"]).arg(keys))?;
+        Ok(())
+    })?;
+    // The CA is part of the repository, so it is there before the first build and the same for every run.
+    let registrar_state = once(&identity.join("registrar"), |state| {
+        report.line("image: making the registrar's certificate authority");
+        registrar::init(&programs.registrar, state)
+    })?;
+    Ok(Identity { keys, registrar_state })
+}
+
 /// How many images are kept; each has a few hundred megabytes.
 const KEEP_IMAGES: usize = 3;
 
@@ -170,7 +188,7 @@ struct Summary {
 }
 
 /// Settings as a user writes them, for this world.
-fn settings_text(parameters: &Map<String, Value>) -> String {
+pub(crate) fn settings_text(parameters: &Map<String, Value>) -> String {
     let settings = json!({"apiVersion": "shelfboot.dev/v1", "kind": "Settings", "parameters": parameters});
     format!("{settings:#}\n")
 }
@@ -190,7 +208,7 @@ fn once(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> 
 
 /// The file of a TUF target. With consistent snapshots its name begins with its digest, which the newest
 /// targets metadata tells. Nothing is verified: image-builder has just written it here.
-fn target(repository: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn target(repository: &Path, name: &str) -> Result<PathBuf> {
     let metadata = repository.join("metadata");
     let mut newest = None;
     for entry in fs::read_dir(&metadata).with_context(|| format!("listing {}", metadata.display()))? {
