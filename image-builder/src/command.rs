@@ -20,7 +20,7 @@ const ENTER: &str = "root=$1; shift; while [ \"$1\" != -- ]; do mount --bind \"$
                      shift; mount -t proc proc \"$root/proc\" || exit 125; exec chroot \"$root\" \"$@\"";
 
 /// What comes before it for [`Sandbox::alone`]. Device nodes are bound, not made: a user namespace may not make them.
-const ALONE: &str = "echo localhost > /proc/sys/kernel/hostname || exit 125; for node in full null random tty urandom zero; do \
+const ALONE: &str = "hostname localhost || exit 125; for node in full null random tty urandom zero; do \
                      : >> \"$1/dev/$node\" && mount --bind /dev/$node \"$1/dev/$node\" || exit 125; done; ";
 
 /// A program that did not do its work.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench NAME`: measures beside a peer, in one run, and holds the result against a bar.
 
+mod build;
 mod journey;
 
 use crate::{output, setup};
@@ -30,6 +31,8 @@ pub struct Arguments {
 enum Name {
     /// The journey of a blank machine against a start of the installed one, and against a plain download.
     Journey,
+    /// image-builder against mmdebstrap with mkfs.erofs, and against mkosi, from the same package files.
+    Build,
 }
 
 /// One line of the table.
@@ -74,6 +77,14 @@ impl Row {
     }
 }
 
+impl Row {
+    /// A row whose bar is on our own value; the peer's is for comparison.
+    fn value_at_most(what: &str, unit: &'static str, peer_name: &str, bar: f64, pairs: &[(f64, f64)]) -> Self {
+        let row = Self::at_most(what, peer_name, None, pairs);
+        Self { unit, bar: Some(bar), holds: row.ours <= bar, ..row }
+    }
+}
+
 fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -91,6 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure(arguments.yes)?;
     let rows = match arguments.name {
         Name::Journey => journey::run(arguments.samples)?,
+        Name::Build => build::run(arguments.samples)?,
     };
     output::results().line(table(&rows));
     if let Some(file) = &arguments.json {
@@ -119,7 +131,7 @@ fn table(rows: &[Row]) -> String {
             number(row.peer, 1),
             row.unit,
             number(row.ratio, 2),
-            row.bar.map_or("-".into(), |bar| format!("{} {bar:.1}", row.op)),
+            row.bar.map_or("-".into(), |bar| format!("{} {bar}", row.op)),
             if row.holds { "yes" } else { "NO" },
             row.peer_name
         );
@@ -141,5 +153,8 @@ mod tests {
         assert!(!Row::at_most("w", "p", Some(1.0), &[]).holds);
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
         assert!(table(&[row]).contains("<= 2.5  yes"));
+        let memory = Row::value_at_most("m", "MiB", "p", 512.0, &[(500.0, 90.0), (600.0, 90.0), (400.0, 90.0)]);
+        assert!(memory.holds && memory.unit == "MiB" && memory.ours == 500.0);
+        assert!(!Row::value_at_most("m", "MiB", "p", 512.0, &[]).holds);
     }
 }

@@ -1,7 +1,9 @@
 //! image-builder on this host, without a world around it: the same image twice, and how fast.
 
+pub mod bench;
 pub mod compare;
 pub mod erofs;
+pub mod measure;
 pub mod reproducible;
 
 use crate::{
