@@ -9,6 +9,7 @@ use crate::{
     new::NewError,
     packages::{lock::LockError, store::FetchError},
     pipeline::{BuildError, Request},
+    repo::args::RepoCommand,
     repository::{Expiry, RepositoryError},
 };
 use clap::{Args, Parser, Subcommand};
@@ -66,6 +67,12 @@ pub enum Command {
         /// What to do with keys.
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Look after a published repository
+    Repo {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Box<RepoCommand>,
     },
     /// Print a completion script for a shell
     Completions {
@@ -260,6 +267,7 @@ impl Command {
             Self::Build(_) => "nothing was published",
             Self::Lock(_) => "no lock was written",
             Self::Keys { .. } => "no keys were made",
+            Self::Repo { .. } => "the repository is whole, as it was before or as it was to be",
             Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
                 "nothing was made"
             }
@@ -315,7 +323,9 @@ pub fn code(error: &BuildError) -> Code {
         BuildError::Template(_) | BuildError::NoCertificate(_) | BuildError::Agent(_) => Code::Input,
         BuildError::Locking(LockingError::Lock(_) | LockingError::Missing(_)) => Code::Input,
         BuildError::Keys(error) => keys_code(error),
-        BuildError::Repository(RepositoryError::Load { .. }) => Code::Input,
+        BuildError::Repository(
+            RepositoryError::Load { .. } | RepositoryError::Trust { .. } | RepositoryError::OldKeys { .. },
+        ) => Code::Input,
         // Nothing has been written yet when these are raised: it is a file that the command line names.
         BuildError::File(file) if file.action == "read" => Code::Input,
         _ if host.is_some() => Code::Host,
@@ -347,6 +357,24 @@ pub fn keys_hint(error: &KeysError) -> Option<String> {
     })
 }
 
+/// What to do next about a repository.
+#[must_use]
+pub fn repository_hint(error: &RepositoryError) -> Option<String> {
+    Some(match error {
+        RepositoryError::Load { .. } => "publish with the keys that signed it, or into another folder".into(),
+        RepositoryError::Busy(_) => "wait until it has ended, or name another folder".into(),
+        RepositoryError::OldKeys { .. } => {
+            "use the key set that made that root, or put its N.root.json files into tuf/ of this one".into()
+        }
+        RepositoryError::Empty(_) => "`image-builder build` publishes the first image".into(),
+        RepositoryError::Sign(_) => {
+            "`image-builder keys show` says which keys are wanted, and where they are looked for".into()
+        }
+        RepositoryError::Keys(error) => return keys_hint(error),
+        _ => Lack::of(error)?.hint().into(),
+    })
+}
+
 fn ran_out_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| (*error).source())
         .any(|error| matches!(error.downcast_ref(), Some(CommandError::Failed { tail, .. }) if tail.contains(NO_SPACE)))
@@ -374,12 +402,7 @@ pub fn hint(error: &BuildError) -> Option<String> {
             "make a development key set with: image-builder keys init --out DIR".into()
         }
         (BuildError::Keys(error), _) => return keys_hint(error),
-        (BuildError::Repository(RepositoryError::Load { .. }), _) => {
-            "publish with the keys that signed it, or into another folder".into()
-        }
-        (BuildError::Repository(RepositoryError::Busy(_)), _) => {
-            "wait until it has ended, or name another folder".into()
-        }
+        (BuildError::Repository(error), None) => return repository_hint(error),
         (BuildError::Agent(InitrdError::DynamicAgent { .. }), _) => {
             "build it with RUSTFLAGS='-C target-feature=+crt-static' and --target x86_64-unknown-linux-gnu".into()
         }

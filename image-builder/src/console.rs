@@ -1,5 +1,6 @@
 //! What people see: steps, progress, errors with a hint. The one module that prints.
 
+use crate::repo_console;
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
@@ -110,6 +111,7 @@ async fn execute(command: Command) -> ExitCode {
                 fail(&error.into(), hint, code)
             }
         },
+        Command::Repo { command } => repo_console::execute(*command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "image-builder", &mut script);
@@ -119,7 +121,7 @@ async fn execute(command: Command) -> ExitCode {
 }
 
 /// Prints data. A reader that went away (`| head`) is not an error of ours.
-fn print_line(text: &str) -> ExitCode {
+pub(crate) fn print_line(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -131,7 +133,7 @@ fn print_line(text: &str) -> ExitCode {
 }
 
 /// Says a line on standard error. `eprintln!` would panic where nobody can read it; then there is nobody to tell.
-fn say(line: std::fmt::Arguments<'_>) {
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -247,7 +249,7 @@ fn build_failed(error: BuildError) -> ExitCode {
 }
 
 /// Prints the chain of causes and what to do next. Links of the chain that only repeat the next one are left out.
-fn fail(error: &anyhow::Error, hint: Option<String>, code: Code) -> ExitCode {
+pub(crate) fn fail(error: &anyhow::Error, hint: Option<String>, code: Code) -> ExitCode {
     let mut last = error.to_string();
     say(format_args!("error: {last}"));
     for cause in error.chain().skip(1) {

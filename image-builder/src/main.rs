@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod repo_console;
 
 fn main() -> std::process::ExitCode {
     console::run()

@@ -1,8 +1,14 @@
 //! Development keys: one TUF key per role, and a Secure Boot key with its certificate.
 
-use crate::files::{self, FileError, at};
+pub mod sources;
+
+use crate::{
+    files::{self, FileError, at},
+    repo::layout,
+};
 use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+pub use sources::Place;
 use std::{
     collections::HashMap,
     fs,
@@ -79,32 +85,84 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Opens a folder that [`init`] made; refuses private keys that others may read.
+    /// Opens a folder that [`init`] made, with all that a build signs with; refuses private keys that others may read.
     ///
     /// # Errors
     /// See [`KeysError`].
     pub fn open(folder: &Path) -> Result<Self, KeysError> {
+        let keys = Self::open_online(folder)?;
+        for (role, name) in ROLES.into_iter().filter(|(role, _)| *role != RoleType::Root) {
+            if keys.place(role).is_none() {
+                return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: keys.role(name) });
+            }
+        }
+        let secret = keys.secure_boot().join("db.key");
+        if !secret.is_file() {
+            return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: secret });
+        }
+        sources::check_mode(&secret)?;
+        Ok(keys)
+    }
+
+    /// Opens a folder that may hold some of the keys only, for example those that renew a repository's timestamp.
+    ///
+    /// # Errors
+    /// See [`KeysError`].
+    pub fn open_online(folder: &Path) -> Result<Self, KeysError> {
         let keys = Self { folder: fs::canonicalize(folder).map_err(at("look at", folder))? };
-        let secrets = ROLES.iter().filter(|(role, _)| *role != RoleType::Root).map(|(_, name)| keys.role(name));
-        for path in secrets.chain([keys.secure_boot().join("db.key")]) {
-            let found = fs::metadata(&path);
-            let found = found.map_err(|_| KeysError::NoKeys { folder: folder.to_owned(), missing: path.clone() })?;
-            let mode = found.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(KeysError::Readable { path, mode });
+        if keys.roots()?.is_empty() {
+            return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: keys.tuf().join("1.root.json") });
+        }
+        for (_, name) in ROLES {
+            let path = keys.role(name);
+            if path.exists() {
+                sources::check_mode(&path)?;
             }
         }
         Ok(keys)
     }
 
-    fn role(&self, name: &str) -> PathBuf {
-        self.folder.join("tuf").join(format!("{name}.pk8"))
+    fn tuf(&self) -> PathBuf {
+        self.folder.join("tuf")
     }
 
-    /// The TUF root of trust.
+    fn role(&self, name: &str) -> PathBuf {
+        self.tuf().join(format!("{name}.pk8"))
+    }
+
+    /// Where the key of a role is: in a variable of the environment, or in the folder.
+    #[must_use]
+    pub fn place(&self, role: RoleType) -> Option<Place> {
+        let (_, name) = ROLES.into_iter().find(|(other, _)| *other == role)?;
+        Place::find(&self.tuf(), name, |variable| std::env::var(variable).ok())
+    }
+
+    /// The roots of trust in the folder by version, oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn roots(&self) -> Result<Vec<(u64, PathBuf)>, KeysError> {
+        let folder = self.tuf();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(at("look at", &folder))?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(at("look at", &folder))?;
+            if let Some((version, "root")) = entry.file_name().to_str().and_then(layout::metadata_version) {
+                found.push((version, entry.path()));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The newest TUF root of trust.
     #[must_use]
     pub fn root_json(&self) -> PathBuf {
-        self.folder.join("tuf/1.root.json")
+        let newest = self.roots().ok().and_then(|roots| roots.into_iter().next_back());
+        newest.map_or_else(|| self.tuf().join("1.root.json"), |(_, path)| path)
     }
 
     /// The folder with `db.key` and `db.crt`.
@@ -113,11 +171,20 @@ impl Keys {
         self.folder.join("secure-boot")
     }
 
-    /// The keys that sign what a build publishes. The root key is not among them: it stays offline.
-    #[must_use]
-    pub fn publishing(&self) -> Vec<Box<dyn KeySource>> {
-        let names = ROLES.iter().filter(|(role, _)| *role != RoleType::Root);
-        names.map(|(_, name)| Box::new(LocalKeySource { path: self.role(name) }) as Box<dyn KeySource>).collect()
+    /// The keys at hand that sign what is published, and those that a rotation has retired. The root key is not among
+    /// them: it stays offline.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn publishing(&self) -> Result<Vec<Box<dyn KeySource>>, KeysError> {
+        let roles = ROLES.into_iter().filter(|(role, _)| *role != RoleType::Root);
+        let mut sources: Vec<Box<dyn KeySource>> =
+            roles.filter_map(|(role, _)| self.place(role)).map(|place| Box::new(place) as Box<dyn KeySource>).collect();
+        for path in sources::keys_in(&self.tuf().join("retired"))? {
+            sources::check_mode(&path)?;
+            sources.push(Box::new(Place::File(path)));
+        }
+        Ok(sources)
     }
 }
 

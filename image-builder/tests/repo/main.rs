@@ -1,0 +1,8 @@
+//! The commands that look after a repository: the real program against real repositories in folders.
+
+mod gc;
+mod kill;
+mod lists;
+mod mirror;
+mod verify;
+mod world;
