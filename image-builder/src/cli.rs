@@ -4,7 +4,7 @@ use crate::{
     cache,
     command::CommandError,
     initrd::InitrdError,
-    keys::KeysError,
+    keys::{KeysError, args::KeysCommand, roots::RootError, sources::KeyError},
     locking::LockingError,
     new::NewError,
     packages::{lock::LockError, store::FetchError},
@@ -62,11 +62,11 @@ pub enum Command {
         #[arg(value_parser = profiles::schema::KINDS)]
         kind: String,
     },
-    /// Make keys
+    /// Make, rotate and revoke keys
     Keys {
         /// What to do with keys.
         #[command(subcommand)]
-        command: KeysCommand,
+        command: Box<KeysCommand>,
     },
     /// Look after a published repository
     Repo {
@@ -78,20 +78,6 @@ pub enum Command {
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
-    },
-}
-
-/// What to do with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a development key set: TUF roles and Secure Boot
-    ///
-    /// Private keys get mode 0600. An existing folder is never overwritten, and a folder inside a Git repository is
-    /// refused.
-    Init {
-        /// New folder for the keys
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
     },
 }
 
@@ -266,7 +252,7 @@ impl Command {
         match self {
             Self::Build(_) => "nothing was published",
             Self::Lock(_) => "no lock was written",
-            Self::Keys { .. } => "no keys were made",
+            Self::Keys { .. } => "no key was made or changed by half",
             Self::Repo { .. } => "the repository is whole, as it was before or as it was to be",
             Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
                 "nothing was made"
@@ -338,10 +324,25 @@ pub fn code(error: &BuildError) -> Code {
 pub fn keys_code(error: &KeysError) -> Code {
     match (error, Lack::of(error)) {
         (_, Some(Lack::Space | Lack::Writable)) => Code::Host,
-        (KeysError::NoKeys { .. } | KeysError::Readable { .. }, _) => Code::Input,
+        (
+            KeysError::NoKeys { .. }
+            | KeysError::Readable { .. }
+            | KeysError::PublicKey(_)
+            | KeysError::Unsigned { .. }
+            | KeysError::Version { .. }
+            | KeysError::Root(RootError::Json(_) | RootError::Stranger(_))
+            | KeysError::Key(KeyError::Format(_)),
+            _,
+        ) => Code::Input,
         (KeysError::File(file), _) if ["look at", "read"].contains(&file.action) => Code::Input,
         (_, Some(_)) => Code::Host,
-        (KeysError::Exists(_) | KeysError::InsideRepository { .. }, None) => Code::Usage,
+        (
+            KeysError::Exists(_)
+            | KeysError::InsideRepository { .. }
+            | KeysError::Pending(_)
+            | KeysError::Root(RootError::Threshold { .. } | RootError::NoKey(_) | RootError::Twice(_)),
+            None,
+        ) => Code::Usage,
         _ => Code::Failed,
     }
 }
@@ -353,6 +354,19 @@ pub fn keys_hint(error: &KeysError) -> Option<String> {
         KeysError::Exists(_) => "name a folder that does not exist yet".into(),
         KeysError::InsideRepository { .. } => "name a folder outside of it".into(),
         KeysError::Readable { path, .. } => format!("chmod 0600 {}", path.display()),
+        KeysError::Pending(_) => "collect its signatures and accept it, or remove the folder next/ to drop it".into(),
+        KeysError::Unsigned { .. } => "its holders sign it with: image-builder keys root sign".into(),
+        KeysError::Version { .. } => {
+            "roots of trust follow one another without a gap: accept the one before first".into()
+        }
+        KeysError::PublicKey(_) => "`image-builder keys root new` writes one: root.pub.json".into(),
+        KeysError::Root(RootError::Stranger(_)) => {
+            "take the key of a holder; one that the new root no longer names needs --previous".into()
+        }
+        KeysError::Root(RootError::NoKey(_)) => "`image-builder keys show` has the ids; write 8 digits or more".into(),
+        KeysError::Root(RootError::Threshold { .. }) => {
+            "name more keys, or a lower threshold; to replace root keys: image-builder keys rotate root".into()
+        }
         _ => Lack::of(error)?.hint().into(),
     })
 }

@@ -1,11 +1,11 @@
 //! What people see: steps, progress, errors with a hint. The one module that prints.
 
-use crate::repo_console;
+use crate::{keys_console, repo_console};
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
-    cli::{self, CheckArgs, Cli, Command, KeysCommand, NewArgs},
-    keys, lock, namespace, new,
+    cli::{self, CheckArgs, Cli, Command, NewArgs},
+    lock, namespace, new,
     pipeline::{self, BuildError},
     report::Reporter,
 };
@@ -100,17 +100,7 @@ async fn execute(command: Command) -> ExitCode {
             Err(error) => build_failed(BuildError::Template(Box::new(error))),
         },
         Command::Schema { kind } => print_line(&format!("{:#}", profiles::schema::schema(&kind).unwrap_or_default())),
-        Command::Keys { command: KeysCommand::Init { out } } => match keys::init(&out).await {
-            Ok(_) => {
-                let place = out.display();
-                say(format_args!("keys are in {place}; whoever has them can sign images, so keep them safe"));
-                Code::Done.into()
-            }
-            Err(error) => {
-                let (hint, code) = (cli::keys_hint(&error), cli::keys_code(&error));
-                fail(&error.into(), hint, code)
-            }
-        },
+        Command::Keys { command } => keys_console::execute(*command).await,
         Command::Repo { command } => repo_console::execute(*command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

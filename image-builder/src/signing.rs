@@ -85,7 +85,7 @@ impl<'a> Signer<'a> {
     }
 
     /// A root that names the keys of both for this role. Nobody but `SignedRole` sees it.
-    fn both(&self, role: RoleType) -> Root {
+    pub(crate) fn both(&self, role: RoleType) -> Root {
         let mut both = self.new.clone();
         let old = self.old.and_then(|old| Some((old, old.roles.get(&role)?)));
         if let (Some(keys), Some((old, old_keys))) = (both.roles.get_mut(&role), old) {

@@ -1,26 +1,29 @@
-//! Development keys: one TUF key per role, and a Secure Boot key with its certificate.
+//! Key sets: the keys of the TUF roles, the roots of trust that name them, and Secure Boot keys.
+//!
+//! [`ceremony`] changes the root of trust, [`roots`] decides what that takes, [`sources`] knows where private keys are.
 
+pub mod args;
+pub mod ceremony;
+pub mod roots;
+pub mod show;
 pub mod sources;
 
 use crate::{
     files::{self, FileError, at},
     repo::layout,
 };
-use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
+use ceremony::Standing;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
-pub use sources::Place;
+use roots::Missing;
+use sources::Place;
 use std::{
-    collections::HashMap,
     fs,
-    num::NonZeroU64,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use tough::{
-    editor::signed::SignedRole,
-    key_source::{KeySource, LocalKeySource},
-    schema::{KeyHolder, RoleKeys, RoleType, Root},
-    sign::{Sign, parse_keypair},
+    key_source::KeySource,
+    schema::{RoleType, key::Key},
 };
 
 /// The TUF roles with a key of their own.
@@ -31,8 +34,13 @@ const ROLES: [(RoleType, &str); 4] = [
     (RoleType::Timestamp, "timestamp"),
 ];
 
-/// How long the root of trust of a development key set is good for.
-const ROOT_DAYS: i64 = 5 * 365;
+/// How long a root of trust is good for when nothing else is said.
+pub const ROOT_DAYS: i64 = 5 * 365;
+
+/// A role's name in files, variables and commands.
+fn name_of(role: RoleType) -> &'static str {
+    ROLES.iter().find(|(other, _)| *other == role).map_or("targets", |(_, name)| name)
+}
 
 /// Why keys could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -73,9 +81,47 @@ pub enum KeysError {
     /// The certificate could not be made.
     #[error("cannot make the Secure Boot certificate")]
     Certificate(#[source] rcgen::Error),
-    /// The root of trust could not be signed.
-    #[error("cannot sign the TUF root of trust")]
-    Root(#[source] Box<tough::error::Error>),
+    /// The root of trust could not be made or signed.
+    #[error("the root of trust cannot be made")]
+    Root(#[from] roots::RootError),
+    /// A private key.
+    #[error("a key cannot be used")]
+    Key(#[from] sources::KeyError),
+    /// A file that should hold a public key.
+    #[error("{} holds no public key", .0.display())]
+    PublicKey(PathBuf),
+    /// A repository that was named beside the keys.
+    #[error("the repository cannot be read")]
+    Repository(#[source] crate::repo::source::SourceError),
+    /// Another change waits for signatures.
+    #[error("another change waits for signatures: {}", .0.display())]
+    Pending(PathBuf),
+    /// A root that does not follow the newest one.
+    #[error("this is version {found} of the root of trust, wanted is version {wanted}")]
+    Version {
+        /// In the file.
+        found: u64,
+        /// Expected.
+        wanted: u64,
+    },
+    /// Not enough signatures.
+    #[error("{} is not signed by enough keys: {}", file.display(), lacking(missing))]
+    Unsigned {
+        /// The root.
+        file: PathBuf,
+        /// What is missing.
+        missing: Vec<roots::Missing>,
+    },
+}
+
+/// What is missing, for people.
+#[must_use]
+pub fn lacking(missing: &[roots::Missing]) -> String {
+    let parts = missing.iter().map(|part| {
+        let Missing { version, have, need, .. } = part;
+        format!("{} more of the root keys of version {version} ({have} of {need})", need - have)
+    });
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// A folder of keys.
@@ -111,6 +157,10 @@ impl Keys {
     pub fn open_online(folder: &Path) -> Result<Self, KeysError> {
         let keys = Self { folder: fs::canonicalize(folder).map_err(at("look at", folder))? };
         if keys.roots()?.is_empty() {
+            if keys.pending().exists() {
+                let missing = roots::missing(&roots::read(&files::read(&keys.pending())?)?, None);
+                return Err(KeysError::Unsigned { file: keys.pending(), missing });
+            }
             return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: keys.tuf().join("1.root.json") });
         }
         for (_, name) in ROLES {
@@ -120,6 +170,19 @@ impl Keys {
             }
         }
         Ok(keys)
+    }
+
+    /// Opens a folder whose root of trust may still lack signatures.
+    ///
+    /// # Errors
+    /// See [`KeysError`].
+    pub fn open_waiting(folder: &Path) -> Result<Self, KeysError> {
+        let keys = Self { folder: fs::canonicalize(folder).map_err(at("look at", folder))? };
+        if keys.tuf().is_dir() {
+            Ok(keys)
+        } else {
+            Err(KeysError::NoKeys { folder: folder.to_owned(), missing: keys.tuf() })
+        }
     }
 
     fn tuf(&self) -> PathBuf {
@@ -180,55 +243,114 @@ impl Keys {
         let roles = ROLES.into_iter().filter(|(role, _)| *role != RoleType::Root);
         let mut sources: Vec<Box<dyn KeySource>> =
             roles.filter_map(|(role, _)| self.place(role)).map(|place| Box::new(place) as Box<dyn KeySource>).collect();
-        for path in sources::keys_in(&self.tuf().join("retired"))? {
-            sources::check_mode(&path)?;
-            sources.push(Box::new(Place::File(path)));
+        for folder in ["retired", "next"] {
+            for path in sources::keys_in(&self.tuf().join(folder))? {
+                sources::check_mode(&path)?;
+                sources.push(Box::new(Place::File(path)));
+            }
         }
         Ok(sources)
     }
 }
 
-/// Makes a development key set in a new folder.
+/// What a new key set is to have.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Root keys that are made here, when no public ones are named.
+    pub root_keys: u64,
+    /// How many of them have to sign.
+    pub threshold: u64,
+    /// Public halves of root keys that are kept elsewhere.
+    pub public: Vec<PathBuf>,
+    /// Public halves of targets keys that are kept elsewhere; without, one is made here.
+    pub public_targets: Vec<PathBuf>,
+    /// For how many days the root of trust is believed.
+    pub root_days: i64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let (public, public_targets) = (Vec::new(), Vec::new());
+        Self { root_keys: 1, threshold: 1, public, public_targets, root_days: ROOT_DAYS }
+    }
+}
+
+/// Makes a key set for development in a new folder: one key per role.
 ///
 /// # Errors
 /// See [`KeysError`].
 pub async fn init(folder: &Path) -> Result<Keys, KeysError> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-        return Err(KeysError::Exists(folder.to_owned()));
-    }
+    init_with(folder, &Plan::default()).await.map(|(keys, _)| keys)
+}
+
+/// Makes a key set in a new folder. The root of trust may lack signatures then, see [`ceremony`].
+///
+/// # Errors
+/// See [`KeysError`].
+pub async fn init_with(folder: &Path, plan: &Plan) -> Result<(Keys, Standing), KeysError> {
+    refuse_taken(folder)?;
     let absolute = std::path::absolute(folder).map_err(at("look at", folder))?;
-    if let Some(repository) = repository_around(&absolute) {
-        return Err(KeysError::InsideRepository { folder: folder.to_owned(), repository });
-    }
     // Made beside its place and renamed: a full disk or Ctrl-C leaves no half key set that looks like one.
     let above = absolute.parent().unwrap_or(Path::new("/"));
     files::create_folder(above)?;
     let made =
         tempfile::Builder::new().prefix(".new-keys-").tempdir_in(above).map_err(at("make a folder in", above))?;
-    fill(&Keys { folder: made.path().to_owned() }).await?;
+    let mut standing = fill(&Keys { folder: made.path().to_owned() }, plan).await?;
     // Takes the place of an empty folder, and of nothing else.
     fs::rename(made.path(), &absolute).map_err(at("make the folder", &absolute))?;
+    files::sync_folder(above)?;
+    if let Ok(inside) = standing.file.strip_prefix(made.path()) {
+        standing.file = absolute.join(inside);
+    }
     // Its path is gone: there is nothing to remove any more.
     let _ = made.keep();
-    Ok(Keys { folder: absolute })
+    Ok((Keys { folder: absolute }, standing))
 }
 
-async fn fill(keys: &Keys) -> Result<(), KeysError> {
+/// A folder for keys is new, and outside of every Git repository.
+fn refuse_taken(folder: &Path) -> Result<(), KeysError> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
+        return Err(KeysError::Exists(folder.to_owned()));
+    }
+    let absolute = std::path::absolute(folder).map_err(at("look at", folder))?;
+    match repository_around(&absolute) {
+        Some(repository) => Err(KeysError::InsideRepository { folder: folder.to_owned(), repository }),
+        None => Ok(()),
+    }
+}
+
+/// A folder that only its owner may enter.
+fn private_folder(path: &Path) -> Result<(), KeysError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("make the folder", path))?;
+    Ok(())
+}
+
+async fn fill(keys: &Keys, plan: &Plan) -> Result<Standing, KeysError> {
     let folder = &keys.folder;
-    for part in ["", "tuf", "secure-boot"] {
-        let path = folder.join(part);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(at("make the folder", &path))?;
-    }
+    private_folder(&keys.tuf())?;
+    private_folder(&keys.secure_boot())?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", folder))?;
-    for (_, name) in ROLES {
-        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeysError::Generate)?;
-        files::write_secret(&keys.role(name), key.as_ref())?;
+    let mut root = roots::empty(crate::repository::days_from_now(plan.root_days));
+    for (role, name) in ROLES {
+        let (public, count) = match role {
+            RoleType::Root => (&plan.public[..], plan.root_keys),
+            RoleType::Targets => (&plan.public_targets[..], 1),
+            _ => (&[][..], 1),
+        };
+        let made: Vec<Key> = match public {
+            [] if count == 1 => vec![ceremony::generate(&keys.role(name))?],
+            [] => {
+                (1..=count).map(|n| ceremony::generate(&keys.role(&format!("{name}-{n}")))).collect::<Result<_, _>>()?
+            }
+            public => public.iter().map(|path| ceremony::read_public(path)).collect::<Result<_, _>>()?,
+        };
+        let threshold = if role == RoleType::Root { plan.threshold } else { 1 };
+        roots::assign(&mut root, role, &made, threshold)?;
     }
-    let root = sign_root(keys).await?;
-    files::write(&keys.root_json(), &root, 0o644)?;
     let (key, certificate) = secure_boot_pair().map_err(KeysError::Certificate)?;
     files::write_secret(&keys.secure_boot().join("db.key"), key.as_bytes())?;
-    files::write(&keys.secure_boot().join("db.crt"), certificate.as_bytes(), 0o644).map_err(KeysError::File)
+    files::publish_bytes(certificate.as_bytes(), &keys.secure_boot().join("db.crt"))?;
+    keys.propose(root, &[]).await
 }
 
 /// The Git repository that a path lies in. Links are resolved as far as the path exists.
@@ -236,30 +358,6 @@ fn repository_around(path: &Path) -> Option<PathBuf> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
     let real = fs::canonicalize(existing).ok()?;
     real.ancestors().find(|ancestor| ancestor.join(".git").exists()).map(Path::to_owned)
-}
-
-async fn sign_root(keys: &Keys) -> Result<Vec<u8>, KeysError> {
-    let tough = |error| KeysError::Root(Box::new(error));
-    let threshold = NonZeroU64::MIN;
-    let mut root = Root {
-        spec_version: "1.0.0".into(),
-        consistent_snapshot: true,
-        version: NonZeroU64::MIN,
-        expires: crate::repository::days_from_now(ROOT_DAYS),
-        keys: HashMap::new(),
-        roles: HashMap::new(),
-        _extra: HashMap::new(),
-    };
-    for (role, name) in ROLES {
-        let key = parse_keypair(&files::read(&keys.role(name))?).map_err(tough)?.tuf_key();
-        let id = key.key_id().map_err(|_| KeysError::Generate)?;
-        root.keys.insert(id.clone(), key);
-        root.roles.insert(role, RoleKeys { keyids: vec![id], threshold, _extra: HashMap::new() });
-    }
-    let source: Vec<Box<dyn KeySource>> = vec![Box::new(LocalKeySource { path: keys.role("root") })];
-    let holder = KeyHolder::Root(root.clone());
-    let signed = SignedRole::new(root, &holder, &source, &SystemRandom::new()).await.map_err(tough)?;
-    Ok(signed.buffer().clone())
 }
 
 /// RSA 2048: the one kind of key that every UEFI firmware verifies.

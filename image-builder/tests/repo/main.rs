@@ -1,6 +1,7 @@
 //! The commands that look after a repository: the real program against real repositories in folders.
 
 mod gc;
+mod keys;
 mod kill;
 mod lists;
 mod mirror;
