@@ -5,5 +5,7 @@ mod keys;
 mod kill;
 mod lists;
 mod mirror;
+mod python_tuf;
+mod server;
 mod verify;
 mod world;
