@@ -253,6 +253,14 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// The keys of the role `targets`, which also sign what is said about an image.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Box<dyn KeySource>> {
+        self.place(RoleType::Targets).into_iter().map(|place| Box::new(place) as Box<dyn KeySource>).collect()
+    }
+}
+
 /// What a new key set is to have.
 #[derive(Debug, Clone)]
 pub struct Plan {

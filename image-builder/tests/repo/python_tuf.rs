@@ -158,7 +158,11 @@ async fn a_mix_of_two_states_is_refused() {
         copy(&world, "repo", &mixed);
         fs::copy(world.path("old/metadata").join(old), world.path(&mixed).join("metadata").join(new)).unwrap();
         // The other state is just as well signed; it does not belong to this timestamp.
-        Client { world: &world, name: "client" }.refuses(&mixed, "LengthOrHashMismatchError", "does not match expected");
+        Client { world: &world, name: "client" }.refuses(
+            &mixed,
+            "LengthOrHashMismatchError",
+            "does not match expected",
+        );
     }
     Client { world: &world, name: "client" }.accepts("repo", [1, 2, 2, 2]);
 }
