@@ -26,16 +26,43 @@ pub struct Arguments {
 #[derive(Debug, Clone, Copy)]
 struct Need {
     package: &'static str,
-    /// Any of these, in a folder of PATH or in /usr/sbin.
-    programs: &'static [&'static str],
+    sign: Sign,
     why: &'static str,
 }
 
-const NEEDS: [Need; 4] = [
-    Need { package: "mmdebstrap", programs: &["mmdebstrap"], why: "makes Debian trees: the lab, the tools, the image" },
-    Need { package: "uidmap", programs: &["newuidmap"], why: "lets those trees be made without root" },
-    Need { package: "gcc", programs: &["cc", "gcc"], why: "links Rust programs and compiles the C parts of libraries" },
-    Need { package: "libc6-dev", programs: &[], why: "the C library's headers and its static form" },
+/// What shows that a package is there.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    /// Any of these programs, in a folder of PATH or in /usr/sbin.
+    Programs(&'static [&'static str]),
+    /// A file.
+    File(&'static str),
+    /// A module of Python.
+    PythonModule(&'static str),
+}
+
+const NEEDS: [Need; 5] = [
+    Need {
+        package: "mmdebstrap",
+        sign: Sign::Programs(&["mmdebstrap"]),
+        why: "makes Debian trees: the lab, the tools, the image",
+    },
+    Need { package: "uidmap", sign: Sign::Programs(&["newuidmap"]), why: "lets those trees be made without root" },
+    Need {
+        package: "gcc",
+        sign: Sign::Programs(&["cc", "gcc"]),
+        why: "links Rust programs and compiles the C parts of libraries",
+    },
+    Need {
+        package: "libc6-dev",
+        sign: Sign::File("/usr/lib/x86_64-linux-gnu/libc.a"),
+        why: "the C library's headers and its static form",
+    },
+    Need {
+        package: "python3-venv",
+        sign: Sign::PythonModule("ensurepip"),
+        why: "runs python-tuf, the reference client, against our repositories",
+    },
 ];
 
 /// `setup` by itself: says so when nothing is missing.
@@ -77,12 +104,19 @@ pub(crate) fn ensure(yes: bool) -> Result<()> {
 }
 
 fn present(need: &Need) -> bool {
-    if need.programs.is_empty() {
-        return Path::new("/usr/lib/x86_64-linux-gnu/libc.a").exists();
+    match need.sign {
+        Sign::File(path) => Path::new(path).exists(),
+        Sign::PythonModule(module) => {
+            let mut python = Command::new("python3");
+            python.args(["-c", &format!("import venv, {module}")]).stdout(Stdio::null()).stderr(Stdio::null());
+            python.status().is_ok_and(|status| status.success())
+        }
+        Sign::Programs(programs) => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+            programs.iter().any(|program| folders.iter().any(|folder| folder.join(program).is_file()))
+        }
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    need.programs.iter().any(|program| folders.iter().any(|folder| folder.join(program).is_file()))
 }
 
 /// How apt-get is called: directly as root, else through sudo if it needs no password.
@@ -138,8 +172,10 @@ mod tests {
 
     #[test]
     fn a_program_is_looked_for_where_programs_are() {
-        let need = |programs| Need { package: "p", programs, why: "w" };
-        assert!(present(&need(&["sh"])));
-        assert!(!present(&need(&["no-such-program-at-all"])));
+        let need = |sign| Need { package: "p", sign, why: "w" };
+        assert!(present(&need(Sign::Programs(&["sh"]))));
+        assert!(!present(&need(Sign::Programs(&["no-such-program-at-all"]))));
+        assert!(!present(&need(Sign::File("/no/such/file"))));
+        assert!(!present(&need(Sign::PythonModule("no_such_module_at_all"))));
     }
 }
