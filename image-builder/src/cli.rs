@@ -331,11 +331,11 @@ pub fn keys_code(error: &KeysError) -> Code {
             | KeysError::Unsigned { .. }
             | KeysError::Version { .. }
             | KeysError::Root(RootError::Json(_) | RootError::Stranger(_))
-            | KeysError::Key(KeyError::Format(_)),
+            | KeysError::Key(KeyError::Format(_) | KeyError::Uri(..)),
             _,
         ) => Code::Input,
         (KeysError::File(file), _) if ["look at", "read"].contains(&file.action) => Code::Input,
-        (_, Some(_)) => Code::Host,
+        (_, Some(_)) | (KeysError::Key(KeyError::NoTool(_)), _) => Code::Host,
         (
             KeysError::Exists(_)
             | KeysError::InsideRepository { .. }
@@ -354,6 +354,13 @@ pub fn keys_hint(error: &KeysError) -> Option<String> {
         KeysError::Exists(_) => "name a folder that does not exist yet".into(),
         KeysError::InsideRepository { .. } => "name a folder outside of it".into(),
         KeysError::Readable { path, .. } => format!("chmod 0600 {}", path.display()),
+        KeysError::Key(KeyError::NoTool(_)) => "apt-get install opensc".into(),
+        KeysError::Key(KeyError::Uri(..)) => {
+            "write it as pkcs11:token=NAME;id=%01?module-path=/usr/lib/…/MODULE.so".into()
+        }
+        KeysError::Key(KeyError::Token(_)) => {
+            "`pkcs11-tool --module MODULE.so --list-token-slots` shows what the module has".into()
+        }
         KeysError::Pending(_) => "collect its signatures and accept it, or remove the folder next/ to drop it".into(),
         KeysError::Unsigned { .. } => "its holders sign it with: image-builder keys root sign".into(),
         KeysError::Version { .. } => {

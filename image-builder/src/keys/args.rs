@@ -14,6 +14,10 @@ pub enum KeysCommand {
     /// refused. Without options it is a set for development, with one root key that lies beside the others. For a root of
     /// trust that is kept offline each holder makes a key with "keys root new", and --root-key names their public halves;
     /// then they sign tuf/next/root.json one after the other.
+    ///
+    /// Whoever publishes looks for the keys of targets, snapshot and timestamp in SHELFBOOT_TARGETS_KEY and so on (PKCS#8 as
+    /// PEM or base64, or a pkcs11: URI), then in tuf/ROLE.pk8, then in tuf/ROLE.pkcs11 (a URI). SHELFBOOT_PKCS11_PIN holds
+    /// the PIN, unless the URI names a pin-source.
     Init(InitArgs),
     /// Show keys, where they are, until when they are believed, and what needs attention
     Show {
@@ -38,9 +42,10 @@ pub enum KeysCommand {
         /// Key set
         #[arg(long, value_name = "DIR")]
         keys: PathBuf,
-        /// Public half of a key that is kept elsewhere, in place of one that is made here; may be repeated
-        #[arg(long = "public-key", value_name = "FILE.pub.json")]
-        public_keys: Vec<PathBuf>,
+        /// Public half of a key that is kept elsewhere, or the pkcs11: URI of one in a module, in place of one that is made
+        /// here; may be repeated
+        #[arg(long = "public-key", value_name = "FILE.pub.json|URI")]
+        public_keys: Vec<String>,
         /// How many of the role's keys have to sign
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
         threshold: u64,
@@ -85,10 +90,10 @@ pub struct InitArgs {
     pub threshold: u64,
     /// Public half of a root key that its holder keeps; may be repeated
     #[arg(long = "root-key", value_name = "FILE.pub.json", conflicts_with = "root_keys")]
-    pub root_public: Vec<PathBuf>,
-    /// Public half of a targets key that is kept elsewhere; may be repeated
-    #[arg(long = "targets-key", value_name = "FILE.pub.json")]
-    pub targets_public: Vec<PathBuf>,
+    pub root_public: Vec<String>,
+    /// Public half of a targets key that is kept elsewhere, or the pkcs11: URI of one in a module; may be repeated
+    #[arg(long = "targets-key", value_name = "FILE.pub.json|URI")]
+    pub targets_public: Vec<String>,
     /// Days for which the root of trust is believed
     #[arg(long, value_name = "DAYS", default_value_t = ROOT_DAYS, value_parser = clap::value_parser!(i64).range(1..=7300))]
     pub root_days: i64,

@@ -7,7 +7,8 @@
 use super::{
     Keys, KeysError, ROLES, name_of,
     roots::{self, KeyId, Missing},
-    sources::{self, Place},
+    sources::{self, KeyError, Place},
+    token::Uri,
 };
 use crate::{
     files::{self, at},
@@ -23,6 +24,7 @@ use std::{
 use tough::{
     key_source::KeySource,
     schema::{RoleType, Root, Signed, key::Key},
+    sign::Sign as _,
 };
 
 /// A public key in a file: what a holder of an offline key hands over.
@@ -82,6 +84,24 @@ pub fn read_public(path: &Path) -> Result<Key, KeysError> {
     if hex::encode(roots::id_of(&public.key)?) == public.keyid { Ok(public.key) } else { Err(wrong()) }
 }
 
+/// Public keys whose private halves are elsewhere: by file, or by a `pkcs11:` URI, which is kept in the folder as
+/// `ROLE.pkcs11` so that publishing finds the module.
+pub(super) fn elsewhere(named: &[String], folder: &Path, role: &str) -> Result<Vec<Key>, KeysError> {
+    named
+        .iter()
+        .map(|text| {
+            if !Uri::is_meant(text) {
+                return read_public(Path::new(text));
+            }
+            let uri = Uri::parse(text).map_err(|message| KeyError::Uri(text.clone(), message))?;
+            let key = uri.open()?.tuf_key();
+            files::create_folder_durably(folder)?;
+            files::publish_bytes(format!("{text}\n").as_bytes(), &folder.join(format!("{role}.pkcs11")))?;
+            Ok(key)
+        })
+        .collect()
+}
+
 impl Keys {
     fn next(&self) -> PathBuf {
         self.tuf().join("next")
@@ -131,7 +151,7 @@ impl Keys {
     pub async fn rotate(
         &self,
         role: RoleType,
-        public: &[PathBuf],
+        public: &[String],
         threshold: u64,
         days: i64,
     ) -> Result<Standing, KeysError> {
@@ -174,12 +194,12 @@ impl Keys {
         }
     }
 
-    fn new_keys(&self, role: RoleType, public: &[PathBuf], count: u64) -> Result<Vec<Key>, KeysError> {
+    fn new_keys(&self, role: RoleType, public: &[String], count: u64) -> Result<Vec<Key>, KeysError> {
+        let name = name_of(role);
         if !public.is_empty() {
-            return public.iter().map(|path| read_public(path)).collect();
+            return elsewhere(public, &self.next(), name);
         }
         files::create_folder_durably(&self.next())?;
-        let name = name_of(role);
         let file = |n: u64| if count == 1 { format!("{name}.pk8") } else { format!("{name}-{n}.pk8") };
         (1..=count).map(|n| generate(&self.next().join(file(n)))).collect()
     }
@@ -265,7 +285,8 @@ impl Keys {
             super::private_folder(&folder)?;
             self.move_to(&path, &folder.join(format!("{id}.pk8")))?;
         }
-        for path in sources::keys_in(&self.next())? {
+        let tokens = ROLES.into_iter().map(|(_, name)| self.next().join(format!("{name}.pkcs11")));
+        for path in sources::keys_in(&self.next())?.into_iter().chain(tokens.filter(|path| path.exists())) {
             if let Some(name) = path.file_name() {
                 self.move_to(&path, &self.tuf().join(name))?;
             }

@@ -7,6 +7,7 @@ pub mod ceremony;
 pub mod roots;
 pub mod show;
 pub mod sources;
+pub mod token;
 
 use crate::{
     files::{self, FileError, at},
@@ -269,9 +270,9 @@ pub struct Plan {
     /// How many of them have to sign.
     pub threshold: u64,
     /// Public halves of root keys that are kept elsewhere.
-    pub public: Vec<PathBuf>,
-    /// Public halves of targets keys that are kept elsewhere; without, one is made here.
-    pub public_targets: Vec<PathBuf>,
+    pub public: Vec<String>,
+    /// Targets keys that are kept elsewhere: files with public halves, or `pkcs11:` URIs; without, one is made here.
+    pub public_targets: Vec<String>,
     /// For how many days the root of trust is believed.
     pub root_days: i64,
 }
@@ -350,7 +351,7 @@ async fn fill(keys: &Keys, plan: &Plan) -> Result<Standing, KeysError> {
             [] => {
                 (1..=count).map(|n| ceremony::generate(&keys.role(&format!("{name}-{n}")))).collect::<Result<_, _>>()?
             }
-            public => public.iter().map(|path| ceremony::read_public(path)).collect::<Result<_, _>>()?,
+            public => ceremony::elsewhere(public, &keys.tuf(), name)?,
         };
         let threshold = if role == RoleType::Root { plan.threshold } else { 1 };
         roots::assign(&mut root, role, &made, threshold)?;

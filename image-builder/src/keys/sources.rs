@@ -1,6 +1,6 @@
-//! Where a private key is: a file, or a variable of the environment.
+//! Where a private key is: a file, a variable of the environment, or a module for PKCS#11.
 
-use super::KeysError;
+use super::{KeysError, token::Uri};
 use crate::files::{FileError, at};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{
@@ -22,8 +22,10 @@ const LARGEST: u64 = 64 << 10;
 pub enum Place {
     /// A file with PKCS#8, as PEM or DER.
     File(PathBuf),
-    /// A variable with PKCS#8, as PEM or as DER in base64.
+    /// A variable with PKCS#8, as PEM or as DER in base64, or with a URI of a key in a module.
     Variable(String),
+    /// A file with a URI of a key in a module.
+    TokenFile(PathBuf),
 }
 
 /// The content of a variable is not shown: it is the key.
@@ -36,7 +38,7 @@ impl std::fmt::Debug for Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) | Self::TokenFile(path) => write!(f, "{}", path.display()),
             Self::Variable(name) => write!(f, "${name}"),
         }
     }
@@ -51,6 +53,15 @@ pub enum KeyError {
     /// The variable went away.
     #[error("the variable {0} is not set")]
     NoVariable(String),
+    /// A URI that is none.
+    #[error("{0} holds no pkcs11: URI that can be used: {1}")]
+    Uri(String, String),
+    /// The program that speaks PKCS#11.
+    #[error("the program {0} is not installed")]
+    NoTool(&'static str),
+    /// What it says.
+    #[error("the key in the PKCS#11 module cannot be used: {0}")]
+    Token(String),
     /// Not a private key that signs TUF metadata.
     #[error("{0} holds no Ed25519, P-256 or RSA key in PKCS#8")]
     Format(String),
@@ -70,8 +81,9 @@ impl Place {
         if variable(&name).is_some_and(|value| !value.trim().is_empty()) {
             return Some(Self::Variable(name));
         }
-        let file = folder.join(format!("{role}.pk8"));
-        file.is_file().then_some(Self::File(file))
+        let (file, token) = (folder.join(format!("{role}.pk8")), folder.join(format!("{role}.pkcs11")));
+        let file = file.is_file().then_some(Self::File(file));
+        file.or_else(|| token.is_file().then_some(Self::TokenFile(token)))
     }
 
     /// Reads the key.
@@ -80,7 +92,7 @@ impl Place {
     /// See [`KeyError`].
     pub fn open(&self) -> Result<Box<dyn Sign>, KeyError> {
         let bytes = match self {
-            Self::File(path) => {
+            Self::File(path) | Self::TokenFile(path) => {
                 let length = fs::metadata(path).map_err(at("look at", path))?.len();
                 if length > LARGEST {
                     return Err(KeyError::Format(self.to_string()));
@@ -89,6 +101,12 @@ impl Place {
             }
             Self::Variable(name) => std::env::var(name).map_err(|_| KeyError::NoVariable(name.clone()))?.into_bytes(),
         };
+        let text = std::str::from_utf8(&bytes).ok().filter(|text| Uri::is_meant(text));
+        if text.is_some() || matches!(self, Self::TokenFile(_)) {
+            let uri = Uri::parse(text.unwrap_or_default());
+            let uri = uri.map_err(|message| KeyError::Uri(self.to_string(), message))?;
+            return Ok(Box::new(uri.open()?));
+        }
         parse(&bytes).ok_or_else(|| KeyError::Format(self.to_string()))
     }
 }

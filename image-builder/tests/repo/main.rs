@@ -7,5 +7,6 @@ mod lists;
 mod mirror;
 mod python_tuf;
 mod server;
+mod softhsm;
 mod verify;
 mod world;
