@@ -1,5 +1,5 @@
-//! python-tuf, the reference client of The Update Framework, against repositories of ours: the tests of `image-builder` that
-//! need it, with an environment for Python in the cache.
+//! python-tuf, the reference client of The Update Framework, against repositories of ours, and SoftHSM with keys of theirs: the
+//! tests of `image-builder` that need them. Python has an environment in the cache.
 
 use crate::{checkout, output, test};
 use anyhow::{Context as _, Result};

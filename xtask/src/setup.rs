@@ -41,7 +41,7 @@ enum Sign {
     PythonModule(&'static str),
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 4] = [
     Need {
         package: "mmdebstrap",
         sign: Sign::Programs(&["mmdebstrap"]),
@@ -58,24 +58,43 @@ const NEEDS: [Need; 5] = [
         sign: Sign::File("/usr/lib/x86_64-linux-gnu/libc.a"),
         why: "the C library's headers and its static form",
     },
+];
+
+/// What tests need besides.
+const TEST_NEEDS: [Need; 3] = [
     Need {
         package: "python3-venv",
         sign: Sign::PythonModule("ensurepip"),
         why: "runs python-tuf, the reference client, against our repositories",
     },
+    Need {
+        package: "softhsm2",
+        sign: Sign::Programs(&["softhsm2-util"]),
+        why: "is a PKCS#11 module in software, for tests with keys in one",
+    },
+    Need { package: "opensc", sign: Sign::Programs(&["pkcs11-tool"]), why: "speaks to PKCS#11 modules" },
 ];
 
 /// `setup` by itself: says so when nothing is missing.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    ensure(arguments.yes)?;
+    ensure_for_tests(arguments.yes)?;
     output::results().line("this host has everything that Shelfboot needs");
     Ok(())
 }
 
 /// Installs what is missing. Asks first on a terminal, unless told not to.
 pub(crate) fn ensure(yes: bool) -> Result<()> {
+    ensure_all(yes, &NEEDS)
+}
+
+/// The same with what tests need besides.
+pub(crate) fn ensure_for_tests(yes: bool) -> Result<()> {
+    ensure_all(yes, &[&NEEDS[..], &TEST_NEEDS].concat())
+}
+
+fn ensure_all(yes: bool, needs: &[Need]) -> Result<()> {
     check_rust()?;
-    let missing: Vec<Need> = NEEDS.into_iter().filter(|need| !present(need)).collect();
+    let missing: Vec<Need> = needs.iter().filter(|need| !present(need)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -36,7 +36,7 @@ impl Count {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::ensure(arguments.yes)?;
+    setup::ensure_for_tests(arguments.yes)?;
     let mut total = Count::default();
     total.add(step("format", || cargo(&["fmt", "--all", "--check"], &[])));
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("unit and property tests", unit_tests));
     let docs = ["doc", "--workspace", "--no-deps", "--locked"];
     total.add(step("documentation", || cargo(&docs, &[("RUSTDOCFLAGS", "-Dwarnings")])));
-    total.add(step("peers: python-tuf", peer_tuf::run));
+    total.add(step("peers: python-tuf and SoftHSM", peer_tuf::run));
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || {
             e2e::case(case.name, false).map(|()| Count::one(true))
