@@ -22,6 +22,7 @@ pub mod fill;
 pub mod join;
 pub mod machine;
 pub mod manifest;
+pub mod rollout;
 pub mod status;
 pub mod step;
 pub mod store;
@@ -95,6 +96,7 @@ versioned! {
     manifest::ImageManifest => "image manifest",
     manifest::Channel => "channel",
     manifest::TrustFloor => "trust floor",
+    rollout::Rollout => "rollout",
     store::StoreAssignments => "store assignments",
     store::StoreCredential => "store credential",
     status::StoreStatus => "store status",

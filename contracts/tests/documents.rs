@@ -9,6 +9,7 @@ use contracts::{
     facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
+    rollout::{Ring, Rollout, Window},
     status::{MachineStatus, StepLine, StoreStatus},
     step::Step,
     store::{MachineSelector, StoreAssignments, StoreCredential, StoreMachine},
@@ -318,4 +319,26 @@ fn a_document_from_the_future_is_refused_by_name() {
     assert!(error.to_string().contains("channel document has version 2"), "{error}");
     let error = contracts::read::<Channel>(b"{").unwrap_err();
     assert!(error.to_string().contains(Channel::NAME), "{error}");
+}
+
+#[test]
+fn rollout_document() {
+    let ring = |after_hours, percent, stores: &[&str]| Ring {
+        after_hours,
+        percent,
+        stores: stores.iter().map(|store| (*store).to_owned()).collect(),
+    };
+    golden(
+        "rollout",
+        &Rollout {
+            version: VERSION,
+            template: "k8s-worker".into(),
+            channel: "stable".into(),
+            image_version: "2026.11.1".into(),
+            start: NOW,
+            rings: vec![ring(0, 0, &["store-0042"]), ring(24, 10, &[]), ring(72, 100, &[])],
+            window: Some(Window { from_minute: 1320, to_minute: 300 }),
+            halted: false,
+        },
+    );
 }

@@ -4,11 +4,12 @@ use crate::{
     cache,
     command::CommandError,
     initrd::InitrdError,
-    keys::KeysError,
+    keys::{KeysError, args::KeysCommand, roots::RootError, sources::KeyError},
     locking::LockingError,
     new::NewError,
     packages::{lock::LockError, store::FetchError},
     pipeline::{BuildError, Request},
+    repo::args::RepoCommand,
     repository::{Expiry, RepositoryError},
 };
 use clap::{Args, Parser, Subcommand};
@@ -61,30 +62,22 @@ pub enum Command {
         #[arg(value_parser = profiles::schema::KINDS)]
         kind: String,
     },
-    /// Make keys
+    /// Make, rotate and revoke keys
     Keys {
         /// What to do with keys.
         #[command(subcommand)]
-        command: KeysCommand,
+        command: Box<KeysCommand>,
+    },
+    /// Look after a published repository
+    Repo {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Box<RepoCommand>,
     },
     /// Print a completion script for a shell
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
-    },
-}
-
-/// What to do with keys.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make a development key set: TUF roles and Secure Boot
-    ///
-    /// Private keys get mode 0600. An existing folder is never overwritten, and a folder inside a Git repository is
-    /// refused.
-    Init {
-        /// New folder for the keys
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
     },
 }
 
@@ -259,7 +252,8 @@ impl Command {
         match self {
             Self::Build(_) => "nothing was published",
             Self::Lock(_) => "no lock was written",
-            Self::Keys { .. } => "no keys were made",
+            Self::Keys { .. } => "no key was made or changed by half",
+            Self::Repo { .. } => "the repository is whole, as it was before or as it was to be",
             Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
                 "nothing was made"
             }
@@ -315,7 +309,9 @@ pub fn code(error: &BuildError) -> Code {
         BuildError::Template(_) | BuildError::NoCertificate(_) | BuildError::Agent(_) => Code::Input,
         BuildError::Locking(LockingError::Lock(_) | LockingError::Missing(_)) => Code::Input,
         BuildError::Keys(error) => keys_code(error),
-        BuildError::Repository(RepositoryError::Load { .. }) => Code::Input,
+        BuildError::Repository(
+            RepositoryError::Load { .. } | RepositoryError::Trust { .. } | RepositoryError::OldKeys { .. },
+        ) => Code::Input,
         // Nothing has been written yet when these are raised: it is a file that the command line names.
         BuildError::File(file) if file.action == "read" => Code::Input,
         _ if host.is_some() => Code::Host,
@@ -328,10 +324,25 @@ pub fn code(error: &BuildError) -> Code {
 pub fn keys_code(error: &KeysError) -> Code {
     match (error, Lack::of(error)) {
         (_, Some(Lack::Space | Lack::Writable)) => Code::Host,
-        (KeysError::NoKeys { .. } | KeysError::Readable { .. }, _) => Code::Input,
+        (
+            KeysError::NoKeys { .. }
+            | KeysError::Readable { .. }
+            | KeysError::PublicKey(_)
+            | KeysError::Unsigned { .. }
+            | KeysError::Version { .. }
+            | KeysError::Root(RootError::Json(_) | RootError::Stranger(_))
+            | KeysError::Key(KeyError::Format(_) | KeyError::Uri(..)),
+            _,
+        ) => Code::Input,
         (KeysError::File(file), _) if ["look at", "read"].contains(&file.action) => Code::Input,
-        (_, Some(_)) => Code::Host,
-        (KeysError::Exists(_) | KeysError::InsideRepository { .. }, None) => Code::Usage,
+        (_, Some(_)) | (KeysError::Key(KeyError::NoTool(_)), _) => Code::Host,
+        (
+            KeysError::Exists(_)
+            | KeysError::InsideRepository { .. }
+            | KeysError::Pending(_)
+            | KeysError::Root(RootError::Threshold { .. } | RootError::NoKey(_) | RootError::Twice(_)),
+            None,
+        ) => Code::Usage,
         _ => Code::Failed,
     }
 }
@@ -343,6 +354,44 @@ pub fn keys_hint(error: &KeysError) -> Option<String> {
         KeysError::Exists(_) => "name a folder that does not exist yet".into(),
         KeysError::InsideRepository { .. } => "name a folder outside of it".into(),
         KeysError::Readable { path, .. } => format!("chmod 0600 {}", path.display()),
+        KeysError::Key(KeyError::NoTool(_)) => "apt-get install opensc".into(),
+        KeysError::Key(KeyError::Uri(..)) => {
+            "write it as pkcs11:token=NAME;id=%01?module-path=/usr/lib/…/MODULE.so".into()
+        }
+        KeysError::Key(KeyError::Token(_)) => {
+            "`pkcs11-tool --module MODULE.so --list-token-slots` shows what the module has".into()
+        }
+        KeysError::Pending(_) => "collect its signatures and accept it, or remove the folder next/ to drop it".into(),
+        KeysError::Unsigned { .. } => "its holders sign it with: image-builder keys root sign".into(),
+        KeysError::Version { .. } => {
+            "roots of trust follow one another without a gap: accept the one before first".into()
+        }
+        KeysError::PublicKey(_) => "`image-builder keys root new` writes one: root.pub.json".into(),
+        KeysError::Root(RootError::Stranger(_)) => {
+            "take the key of a holder; one that the new root no longer names needs --previous".into()
+        }
+        KeysError::Root(RootError::NoKey(_)) => "`image-builder keys show` has the ids; write 8 digits or more".into(),
+        KeysError::Root(RootError::Threshold { .. }) => {
+            "name more keys, or a lower threshold; to replace root keys: image-builder keys rotate root".into()
+        }
+        _ => Lack::of(error)?.hint().into(),
+    })
+}
+
+/// What to do next about a repository.
+#[must_use]
+pub fn repository_hint(error: &RepositoryError) -> Option<String> {
+    Some(match error {
+        RepositoryError::Load { .. } => "publish with the keys that signed it, or into another folder".into(),
+        RepositoryError::Busy(_) => "wait until it has ended, or name another folder".into(),
+        RepositoryError::OldKeys { .. } => {
+            "use the key set that made that root, or put its N.root.json files into tuf/ of this one".into()
+        }
+        RepositoryError::Empty(_) => "`image-builder build` publishes the first image".into(),
+        RepositoryError::Sign(_) => {
+            "`image-builder keys show` says which keys are wanted, and where they are looked for".into()
+        }
+        RepositoryError::Keys(error) => return keys_hint(error),
         _ => Lack::of(error)?.hint().into(),
     })
 }
@@ -374,12 +423,7 @@ pub fn hint(error: &BuildError) -> Option<String> {
             "make a development key set with: image-builder keys init --out DIR".into()
         }
         (BuildError::Keys(error), _) => return keys_hint(error),
-        (BuildError::Repository(RepositoryError::Load { .. }), _) => {
-            "publish with the keys that signed it, or into another folder".into()
-        }
-        (BuildError::Repository(RepositoryError::Busy(_)), _) => {
-            "wait until it has ended, or name another folder".into()
-        }
+        (BuildError::Repository(error), None) => return repository_hint(error),
         (BuildError::Agent(InitrdError::DynamicAgent { .. }), _) => {
             "build it with RUSTFLAGS='-C target-feature=+crt-static' and --target x86_64-unknown-linux-gnu".into()
         }

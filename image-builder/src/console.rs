@@ -1,10 +1,11 @@
 //! What people see: steps, progress, errors with a hint. The one module that prints.
 
+use crate::{keys_console, repo_console};
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
-    cli::{self, CheckArgs, Cli, Command, KeysCommand, NewArgs},
-    keys, lock, namespace, new,
+    cli::{self, CheckArgs, Cli, Command, NewArgs},
+    lock, namespace, new,
     pipeline::{self, BuildError},
     report::Reporter,
 };
@@ -99,17 +100,8 @@ async fn execute(command: Command) -> ExitCode {
             Err(error) => build_failed(BuildError::Template(Box::new(error))),
         },
         Command::Schema { kind } => print_line(&format!("{:#}", profiles::schema::schema(&kind).unwrap_or_default())),
-        Command::Keys { command: KeysCommand::Init { out } } => match keys::init(&out).await {
-            Ok(_) => {
-                let place = out.display();
-                say(format_args!("keys are in {place}; whoever has them can sign images, so keep them safe"));
-                Code::Done.into()
-            }
-            Err(error) => {
-                let (hint, code) = (cli::keys_hint(&error), cli::keys_code(&error));
-                fail(&error.into(), hint, code)
-            }
-        },
+        Command::Keys { command } => keys_console::execute(*command).await,
+        Command::Repo { command } => repo_console::execute(*command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "image-builder", &mut script);
@@ -119,7 +111,7 @@ async fn execute(command: Command) -> ExitCode {
 }
 
 /// Prints data. A reader that went away (`| head`) is not an error of ours.
-fn print_line(text: &str) -> ExitCode {
+pub(crate) fn print_line(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -131,7 +123,7 @@ fn print_line(text: &str) -> ExitCode {
 }
 
 /// Says a line on standard error. `eprintln!` would panic where nobody can read it; then there is nobody to tell.
-fn say(line: std::fmt::Arguments<'_>) {
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -247,7 +239,7 @@ fn build_failed(error: BuildError) -> ExitCode {
 }
 
 /// Prints the chain of causes and what to do next. Links of the chain that only repeat the next one are left out.
-fn fail(error: &anyhow::Error, hint: Option<String>, code: Code) -> ExitCode {
+pub(crate) fn fail(error: &anyhow::Error, hint: Option<String>, code: Code) -> ExitCode {
     let mut last = error.to_string();
     say(format_args!("error: {last}"));
     for cause in error.chain().skip(1) {

@@ -4,9 +4,12 @@ use sha2::{Digest, Sha256};
 use std::{
     fs, io,
     io::{Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+/// How names of files begin that are not whole yet. A program that was killed leaves them.
+pub const NEW_PREFIX: &str = ".new-";
 
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]
@@ -91,21 +94,78 @@ pub fn link_or_copy(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop)).map_err(at("link", to))
 }
 
+/// Makes a folder and those above it, each one noted on the disk before anything is put into it.
+///
+/// # Errors
+/// [`FileError`].
+pub fn create_folder_durably(path: &Path) -> Result<(), FileError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().unwrap_or(Path::new("/"));
+    create_folder_durably(above)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at("make the folder", path)(error)),
+        _ => sync_folder(above),
+    }
+}
+
+/// Notes on the disk which names a folder holds.
+///
+/// # Errors
+/// [`FileError`].
+pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write", folder))
+}
+
 /// Copies a file to a path that appears only when the copy is whole and on the disk.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn publish(from: &Path, to: &Path) -> Result<(), FileError> {
-    let folder = to.parent().unwrap_or(Path::new("."));
-    create_folder(folder)?;
-    let mut temporary =
-        tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(at("write into", folder))?;
     let mut source = fs::File::open(from).map_err(at("read", from))?;
-    io::copy(&mut source, &mut temporary).map_err(at("write", to))?;
+    appear(to, |file| io::copy(&mut source, file).map(drop))
+}
+
+/// Writes a file, for everybody to read, that appears only when it is whole and on the disk.
+///
+/// # Errors
+/// [`FileError`].
+pub fn publish_bytes(bytes: &[u8], to: &Path) -> Result<(), FileError> {
+    appear(to, |file| file.write_all(bytes))
+}
+
+fn appear(to: &Path, fill: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Result<(), FileError> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    create_folder_durably(folder)?;
+    let mut temporary =
+        tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(folder).map_err(at("write into", folder))?;
+    fill(temporary.as_file_mut()).map_err(at("write", to))?;
     temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(at("set the mode of", to))?;
     temporary.as_file().sync_all().map_err(at("write", to))?;
     temporary.persist(to).map_err(|error| at("write", to)(error.error))?;
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write", folder))
+    sync_folder(folder)
+}
+
+/// Gives a file a second name; where the file system knows no hard links, a copy. What was at that name is replaced.
+///
+/// # Errors
+/// [`FileError`].
+pub fn publish_link(from: &Path, to: &Path) -> Result<(), FileError> {
+    let inode = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    if inode(from) == inode(to) {
+        return Ok(());
+    }
+    let folder = to.parent().unwrap_or(Path::new("."));
+    create_folder_durably(folder)?;
+    // The folder has a name of its own, so that the link in it may have any.
+    let temporary = tempfile::Builder::new().prefix(NEW_PREFIX).tempdir_in(folder).map_err(at("write into", folder))?;
+    let link = temporary.path().join("link");
+    if fs::hard_link(from, &link).is_err() {
+        return publish(from, to);
+    }
+    fs::rename(&link, to).map_err(at("write", to))?;
+    sync_folder(folder)
 }
 
 /// SHA-256 of a file, in hex.

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod keys_console;
+mod repo_console;
 
 fn main() -> std::process::ExitCode {
     console::run()

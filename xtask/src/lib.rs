@@ -11,6 +11,7 @@ mod dist;
 mod e2e;
 mod interrupt;
 mod output;
+mod peer_tuf;
 mod setup;
 mod test;
 

@@ -26,29 +26,75 @@ pub struct Arguments {
 #[derive(Debug, Clone, Copy)]
 struct Need {
     package: &'static str,
-    /// Any of these, in a folder of PATH or in /usr/sbin.
-    programs: &'static [&'static str],
+    sign: Sign,
     why: &'static str,
 }
 
+/// What shows that a package is there.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    /// Any of these programs, in a folder of PATH or in /usr/sbin.
+    Programs(&'static [&'static str]),
+    /// A file.
+    File(&'static str),
+    /// A module of Python.
+    PythonModule(&'static str),
+}
+
 const NEEDS: [Need; 4] = [
-    Need { package: "mmdebstrap", programs: &["mmdebstrap"], why: "makes Debian trees: the lab, the tools, the image" },
-    Need { package: "uidmap", programs: &["newuidmap"], why: "lets those trees be made without root" },
-    Need { package: "gcc", programs: &["cc", "gcc"], why: "links Rust programs and compiles the C parts of libraries" },
-    Need { package: "libc6-dev", programs: &[], why: "the C library's headers and its static form" },
+    Need {
+        package: "mmdebstrap",
+        sign: Sign::Programs(&["mmdebstrap"]),
+        why: "makes Debian trees: the lab, the tools, the image",
+    },
+    Need { package: "uidmap", sign: Sign::Programs(&["newuidmap"]), why: "lets those trees be made without root" },
+    Need {
+        package: "gcc",
+        sign: Sign::Programs(&["cc", "gcc"]),
+        why: "links Rust programs and compiles the C parts of libraries",
+    },
+    Need {
+        package: "libc6-dev",
+        sign: Sign::File("/usr/lib/x86_64-linux-gnu/libc.a"),
+        why: "the C library's headers and its static form",
+    },
+];
+
+/// What tests need besides.
+const TEST_NEEDS: [Need; 3] = [
+    Need {
+        package: "python3-venv",
+        sign: Sign::PythonModule("ensurepip"),
+        why: "runs python-tuf, the reference client, against our repositories",
+    },
+    Need {
+        package: "softhsm2",
+        sign: Sign::Programs(&["softhsm2-util"]),
+        why: "is a PKCS#11 module in software, for tests with keys in one",
+    },
+    Need { package: "opensc", sign: Sign::Programs(&["pkcs11-tool"]), why: "speaks to PKCS#11 modules" },
 ];
 
 /// `setup` by itself: says so when nothing is missing.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    ensure(arguments.yes)?;
+    ensure_for_tests(arguments.yes)?;
     output::results().line("this host has everything that Shelfboot needs");
     Ok(())
 }
 
 /// Installs what is missing. Asks first on a terminal, unless told not to.
 pub(crate) fn ensure(yes: bool) -> Result<()> {
+    ensure_all(yes, &NEEDS)
+}
+
+/// The same with what tests need besides.
+pub(crate) fn ensure_for_tests(yes: bool) -> Result<()> {
+    ensure_all(yes, &[&NEEDS[..], &TEST_NEEDS].concat())
+}
+
+fn ensure_all(yes: bool, needs: &[Need]) -> Result<()> {
     check_rust()?;
-    let missing: Vec<Need> = NEEDS.into_iter().filter(|need| !present(need)).collect();
+    let missing: Vec<Need> = needs.iter().filter(|need| !present(need)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -77,12 +123,19 @@ pub(crate) fn ensure(yes: bool) -> Result<()> {
 }
 
 fn present(need: &Need) -> bool {
-    if need.programs.is_empty() {
-        return Path::new("/usr/lib/x86_64-linux-gnu/libc.a").exists();
+    match need.sign {
+        Sign::File(path) => Path::new(path).exists(),
+        Sign::PythonModule(module) => {
+            let mut python = Command::new("python3");
+            python.args(["-c", &format!("import venv, {module}")]).stdout(Stdio::null()).stderr(Stdio::null());
+            python.status().is_ok_and(|status| status.success())
+        }
+        Sign::Programs(programs) => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+            programs.iter().any(|program| folders.iter().any(|folder| folder.join(program).is_file()))
+        }
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    need.programs.iter().any(|program| folders.iter().any(|folder| folder.join(program).is_file()))
 }
 
 /// How apt-get is called: directly as root, else through sudo if it needs no password.
@@ -138,8 +191,10 @@ mod tests {
 
     #[test]
     fn a_program_is_looked_for_where_programs_are() {
-        let need = |programs| Need { package: "p", programs, why: "w" };
-        assert!(present(&need(&["sh"])));
-        assert!(!present(&need(&["no-such-program-at-all"])));
+        let need = |sign| Need { package: "p", sign, why: "w" };
+        assert!(present(&need(Sign::Programs(&["sh"]))));
+        assert!(!present(&need(Sign::Programs(&["no-such-program-at-all"]))));
+        assert!(!present(&need(Sign::File("/no/such/file"))));
+        assert!(!present(&need(Sign::PythonModule("no_such_module_at_all"))));
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check, one after the other, each with its time; the last line counts.
 
-use crate::{checkout, e2e, output, setup};
-use anyhow::{Context as _, Result, bail};
+use crate::{checkout, e2e, output, peer_tuf, setup};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use qemu_tests::{cases, sandbox};
 use std::{ffi::OsString, process::Stdio, time::Instant};
@@ -19,7 +19,7 @@ pub struct Arguments {
 
 /// How many things were tested.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Count {
+pub(crate) struct Count {
     passed: u64,
     failed: u64,
 }
@@ -36,7 +36,7 @@ impl Count {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    setup::ensure(arguments.yes)?;
+    setup::ensure_for_tests(arguments.yes)?;
     let mut total = Count::default();
     total.add(step("format", || cargo(&["fmt", "--all", "--check"], &[])));
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("unit and property tests", unit_tests));
     let docs = ["doc", "--workspace", "--no-deps", "--locked"];
     total.add(step("documentation", || cargo(&docs, &[("RUSTDOCFLAGS", "-Dwarnings")])));
+    total.add(step("peers: python-tuf and SoftHSM", peer_tuf::run));
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || {
             e2e::case(case.name, false).map(|()| Count::one(true))
@@ -80,13 +81,19 @@ fn cargo(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Count> {
 }
 
 fn unit_tests() -> Result<Count> {
-    let (good, output) = capture(&["test", "--workspace", "--locked", "--no-fail-fast"], &[])?;
+    counted(&["test", "--workspace", "--locked", "--no-fail-fast"], &[])
+}
+
+/// Runs `cargo test …` and counts its tests; at least one has to run.
+pub(crate) fn counted(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Count> {
+    let (good, output) = capture(arguments, variables)?;
     let mut count = count_results(&output);
     if !good {
         output::progress().line(output.trim_end());
         // A test that did not compile prints no count.
         count.failed = count.failed.max(1);
     }
+    ensure!(count != Count::default(), "`cargo {}` ran no test", arguments.join(" "));
     Ok(count)
 }
 

@@ -86,6 +86,20 @@ fn compression() -> Result<Compression, ArchiveError> {
     Compression::zstd(ZSTD_LEVEL.unsigned_abs()).map_err(|_| ArchiveError::Level)
 }
 
+/// Makes `root.bita` in the work folder from data and hash tree that are both there, without the help of earlier archives.
+///
+/// # Errors
+/// See [`ArchiveError`].
+pub async fn make(work: &Path, data: &Path, hashes: &Path) -> Result<Finished, ArchiveError> {
+    let mut packer = Packer::new(work, Earlier::none(), tokio::runtime::Handle::current())?;
+    let sources = [data.to_owned(), hashes.to_owned()];
+    let packing = tokio::task::spawn_blocking(move || {
+        sources.iter().try_for_each(|source| packer.add(source))?;
+        packer.finish()
+    });
+    packing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
 /// An archive under way. Blocks: for a thread of its own. It wants a runtime because bitar's chunker is a stream.
 #[derive(Debug)]
 pub struct Packer {
