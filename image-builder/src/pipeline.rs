@@ -17,6 +17,7 @@ use crate::{
         lock::{Layer, Lock, Package},
         store::{self, FetchError, Sources},
     },
+    preload::{self, PreloadError},
     report::{Reporter, Steps, Summary, mebibytes},
     repository::{Expiry, Publication, Repository, RepositoryError},
     root_image::{self, RootImageError, Seeds},
@@ -125,6 +126,9 @@ pub enum BuildError {
     /// The agent that was named.
     #[error("the agent cannot be used")]
     Agent(#[source] InitrdError),
+    /// A container image that the template names.
+    #[error("the container images cannot be used")]
+    Images(#[source] PreloadError),
     /// The registrar's CA.
     #[error("{} holds no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
@@ -216,6 +220,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     if let Some(path) = &lock_file {
         locking::read(path, &template)?;
     }
+    preload::check(&template).map_err(BuildError::Images)?;
     let keys = Keys::open(&request.keys).map_err(BuildError::Keys)?;
     // After what needs no rights: a wrong file is found by whoever may read it.
     check_host()?;
@@ -258,8 +263,9 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let tree = work.path().join("root");
     let reporter = steps.begin();
     trees::copy(&root.path, &tree, "--link", reporter).await.map_err(BuildError::Copy)?;
-    apply::apply(&tree, &template, &machine, &request.agent, reporter).await.map_err(BuildError::Apply)?;
-    steps.done(&format!("{} files, {} units", template.files.len(), template.units.len()));
+    let preloaded =
+        apply::apply(&tree, &template, &machine, &request.agent, reporter).await.map_err(BuildError::Apply)?;
+    steps.done(&format!("{} files, {} units{preloaded}", template.files.len(), template.units.len()));
 
     let seeds = Seeds::of(&input_key(&template, &image_version, &root.key, &request.agent)?);
     let epoch = built_at.unix_timestamp();

@@ -1,6 +1,7 @@
 //! Merges a template and its profiles. Pure: documents in, a [`MachineTemplate`] or a [`Problem`] out.
 
 use crate::{
+    container_image,
     error::{Problem, Problems},
     parameters,
     shapes::{
@@ -37,7 +38,7 @@ pub(crate) struct Documents {
 /// A parameter without a default that nothing names a value for.
 pub(crate) const MISSING_VALUE: &str = "missing-value";
 
-type Checked<T> = Result<T, Box<Problem>>;
+pub(crate) type Checked<T> = Result<T, Box<Problem>>;
 
 /// Merges, in the order in which the template names them: software, then configuration; later ones win. Everything that is
 /// wrong is noted; `None` when there is no join to be had.
@@ -52,6 +53,7 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
         base_packages: Default::default(),
         repositories: Default::default(),
         exclude: Default::default(),
+        container_images: Default::default(),
         files: Default::default(),
         links: Default::default(),
         folders: Default::default(),
@@ -230,6 +232,11 @@ fn add_software(
             merged.repositories.insert(repository.name.value.clone(), checked);
         }
     }
+    for image in &spec.container_images {
+        if let Some((reference, image)) = problems.keep(container_image::read(source, image, values)) {
+            merged.container_images.insert(reference, image);
+        }
+    }
     merged.exclude.extend(spec.exclude.iter().filter_map(|path| problems.keep(validate::path(source, path))));
 }
 
@@ -311,7 +318,7 @@ fn image_file(source: &Source, spec: &FileSpec, values: &Values) -> Checked<(Str
     Ok((validate::path(source, &spec.path)?, File { mode, content: fill(source, &spec.content, values)? }))
 }
 
-fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
+pub(crate) fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
     fill::substitute(&at.value, values).map_err(|error| unfilled(source, at, &error, ""))
 }
 

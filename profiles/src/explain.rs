@@ -61,11 +61,12 @@ pub fn explain(template: &Path, settings: Option<&Path>) -> Result<Explanation, 
     }
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "parameters",
     "packages",
     "repositories",
     "exclude",
+    "containerImages",
     "files",
     "links",
     "folders",
@@ -114,6 +115,10 @@ fn software(written: &mut Written, profile: &Named<SoftwareDocument>) {
     }
     for repository in &spec.repositories {
         written.note("repositories", repository.name.value.clone(), &repository.uri.value, source, &repository.name);
+    }
+    for image in &spec.container_images {
+        let value = format!("{} from {}", image.digest.value, image.source.value);
+        written.note("containerImages", image.reference.value.clone(), &value, source, &image.reference);
     }
     spec.exclude.iter().for_each(|path| written.note("exclude", path.value.clone(), "", source, path));
 }

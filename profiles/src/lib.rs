@@ -10,6 +10,7 @@
 
 pub mod check;
 pub mod compose;
+mod container_image;
 mod entries;
 pub mod error;
 pub mod explain;
@@ -26,7 +27,7 @@ pub use check::{check, check_text};
 pub use error::{Problem, ProfileError};
 pub use explain::{Explanation, explain};
 pub use load::load;
-pub use template::{AptRepository, File, MachineTemplate, SigningKey};
+pub use template::{AptRepository, ContainerImage, File, MachineTemplate, SigningKey};
 
 /// The `apiVersion` of every document that this crate reads.
 pub const API_VERSION: &str = "shelfboot.dev/v1";

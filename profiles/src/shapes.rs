@@ -141,6 +141,24 @@ pub struct SoftwareSpec {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub exclude: Vec<Spanned<String>>,
+    /// Container images that containerd has before the first pod starts.
+    #[serde(default)]
+    pub container_images: Vec<ContainerImageSpec>,
+}
+
+/// A container image, carried inside the machine's image.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ContainerImageSpec {
+    /// The name by which pods ask for it, whole: `HOST/NAME:TAG`. A later profile's image of the same name replaces this one.
+    #[schemars(with = "String")]
+    pub reference: Spanned<String>,
+    /// The absolute path of an OCI archive (a tar file) or an OCI image layout (a folder).
+    #[schemars(with = "String")]
+    pub source: Spanned<String>,
+    /// `sha256:` and 64 hex digits: the digest of the image's manifest or index.
+    #[schemars(with = "String")]
+    pub digest: Spanned<String>,
 }
 
 /// An apt repository.

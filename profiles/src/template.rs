@@ -21,6 +21,8 @@ pub struct MachineTemplate {
     pub repositories: BTreeMap<String, AptRepository>,
     /// Paths that are left out of the image; `*` stands for any part of one name.
     pub exclude: BTreeSet<String>,
+    /// Container images by the name that pods use.
+    pub container_images: BTreeMap<String, ContainerImage>,
     /// Files by absolute path.
     pub files: BTreeMap<String, File>,
     /// Symbolic links: path to target.
@@ -48,6 +50,15 @@ pub struct File {
     pub mode: u32,
     /// Text.
     pub content: String,
+}
+
+/// A container image that the machine's image carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerImage {
+    /// An OCI archive, or the folder of an OCI image layout.
+    pub source: PathBuf,
+    /// Of its manifest or index: `sha256:` and 64 hex digits in lower case.
+    pub digest: String,
 }
 
 /// An apt repository.
