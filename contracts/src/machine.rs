@@ -20,8 +20,25 @@ pub struct MachineConfig {
     /// Disks for the data of this machine's role, besides the system disk; `None` when it has no use for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_disks: Option<DataDisks>,
+    /// What is kept over updates, and whether older software can read it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_formats: Vec<StateFormat>,
     /// How this machine joins its cluster.
     pub join: JoinConfig,
+}
+
+/// State in one format. Rolling back the root does not roll it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFormat {
+    /// Absolute path of a folder or file.
+    pub path: String,
+    /// A word that changes when the format does, for example `etcd-3.5`.
+    pub format: String,
+    /// Software that knows an older format copes with this one.
+    pub going_back_safe: bool,
+    /// A program with its arguments that keeps a copy before the format changes; empty when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshot: Vec<String>,
 }
 
 /// Which disks are for the role's data: every fixed disk that is blank, or was chosen before.

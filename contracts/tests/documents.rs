@@ -7,7 +7,7 @@ use contracts::{
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial, NodeFile},
     event::{Event, StepEvent, StepStatus},
     facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
-    machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck},
+    machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
     status::{MachineStatus, StepLine, StoreStatus},
     step::Step,
@@ -166,6 +166,12 @@ fn image_documents() {
             image_version: "2026.11.1".into(),
             persist: vec!["/var".into()],
             data_disks: None,
+            state_formats: vec![StateFormat {
+                path: "/var/lib/kubelet".into(),
+                format: "kubelet-1.33".into(),
+                going_back_safe: false,
+                snapshot: vec!["/usr/bin/cp".into(), "-a".into()],
+            }],
             join: JoinConfig {
                 driver: "kubernetes".into(),
                 certificates: vec![CertificateConfig {

@@ -3,10 +3,11 @@
 
 use crate::{
     command::{CommandError, Sandbox},
-    debian, exclude,
+    debian, egress, exclude,
     files::{self, FileError, at},
     preload::{self, PreloadError, Preloaded},
     report::Reporter,
+    users::{self, UsersError},
 };
 use contracts::machine::{MACHINE_CONFIG_PATH, MachineConfig};
 use profiles::MachineTemplate;
@@ -35,6 +36,9 @@ pub enum ApplyError {
     /// The container images.
     #[error(transparent)]
     Preload(#[from] PreloadError),
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// The machine configuration could not be written as JSON.
     #[error("cannot write the machine configuration as JSON")]
     Json(#[source] serde_json::Error),
@@ -98,14 +102,19 @@ pub async fn apply(
     write(tree, MACHINE_CONFIG_PATH, &(json + "\n"))?;
     write(tree, &format!("/etc/systemd/system/{AGENT_UNIT}"), AGENT_UNIT_TEXT)?;
     files::write(&inside(tree, AGENT)?, &files::read(agent)?, 0o755)?;
+    users::write(tree, template)?;
+    egress::write(tree, template)?;
     let preloaded = preload::put(tree, template)?;
 
     let sandbox = Sandbox::of_tree(tree).variable("SOURCE_DATE_EPOCH", debian::PACKAGE_EPOCH.to_string());
     sandbox.run::<&str>(reporter, "systemd-sysusers", &[]).await?;
+    users::check(tree, template)?;
     let named =
         |wanted: bool| template.units.iter().filter(move |(_, on)| **on == wanted).map(|(unit, _)| unit.as_str());
     let images = Some(preload::UNIT).filter(|_| preloaded.images > 0);
-    let enable: Vec<&str> = ["enable"].into_iter().chain(named(true)).chain([AGENT_UNIT]).chain(images).collect();
+    let rules = template.egress.as_ref().map(|_| egress::UNIT);
+    let enable: Vec<&str> =
+        ["enable"].into_iter().chain(named(true)).chain([AGENT_UNIT]).chain(images).chain(rules).collect();
     sandbox.run(reporter, "systemctl", &enable).await?;
     let mask: Vec<&str> = ["mask"].into_iter().chain(named(false)).collect();
     if mask.len() > 1 {

@@ -277,7 +277,14 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     // The root's data goes into chunks while its hash tree and what starts it are made.
     let reporter = steps.begin();
     let floor = TrustFloor { version: contracts::VERSION, built_at, roles: repository.next_versions() };
-    let sources = boot::Sources { tools: &tools, root: &root, keys: &keys, agent: &request.agent, floor: &floor };
+    let sources = boot::Sources {
+        tools: &tools,
+        root: &root,
+        keys: &keys,
+        agent: &request.agent,
+        floor: &floor,
+        arguments: &template.kernel_arguments,
+    };
     let kept = archive::kept(&cache);
     let packer = Packer::new(work.path(), Earlier::open_folder(&kept).await?, tokio::runtime::Handle::current());
     let packer = packer.map_err(BuildError::Archive)?;
@@ -437,6 +444,7 @@ fn machine_config(template: &MachineTemplate, image_version: &str) -> MachineCon
         image_version: image_version.to_owned(),
         data_disks: template.data_disks.clone(),
         persist: template.persist.iter().cloned().collect(),
+        state_formats: template.state_formats.clone(),
         join: template.join.clone(),
     }
 }

@@ -1,7 +1,7 @@
 //! Container images inside the root, and what gives them to containerd before anything asks for one.
 //!
 //! The root carries one OCI image layout with every blob once. At the start of the machine a unit compares containerd's own list
-//! with [`NAMES`] and imports what is missing: on a first start and after an update, and never again until then. Imported images are
+//! with the names beside the layout and imports what is missing: on a first start and after an update, and never again until then. Imported images are
 //! pinned, so that the kubelet's garbage collection leaves them alone.
 
 use crate::{

@@ -1,15 +1,16 @@
 //! Merges a template and its profiles. Pure: documents in, a [`MachineTemplate`] or a [`Problem`] out.
 
 use crate::{
-    container_image,
+    container_image, egress,
     error::{Problem, Problems},
-    parameters,
+    kernel, parameters,
     shapes::{
         CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument,
         SoftwareDocument, TemplateDocument,
     },
+    state_format,
     template::{AptRepository, File, MachineTemplate, SigningKey},
-    validate,
+    users, validate,
     yaml::{Placed, Source},
 };
 use contracts::{
@@ -60,7 +61,11 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
         units: Default::default(),
         sysctls: Default::default(),
         modules: Default::default(),
+        kernel_arguments: Default::default(),
+        users: Default::default(),
+        egress: None,
         persist: Default::default(),
+        state_formats: state_format::read(template, problems),
         data_disks: problems.keep(data_disks(template, &values)).flatten(),
         join: JoinConfig {
             driver: String::new(),
@@ -307,6 +312,14 @@ fn add_configuration(
         if let Some(value) = problems.keep(fill(source, value, values)) {
             merged.sysctls.insert(name.clone(), value);
         }
+    }
+    for at in &spec.kernel_arguments {
+        let argument = problems.keep(kernel::argument(source, at, values));
+        argument.map(|argument| problems.keep(kernel::add(source, at, argument, &mut merged.kernel_arguments)));
+    }
+    merged.users.extend(spec.users.iter().filter_map(|user| problems.keep(users::read(source, user, values))));
+    if let Some(egress) = &spec.egress {
+        egress::add(source, egress, values, merged.egress.get_or_insert_default(), problems);
     }
     merged.folders.extend(spec.folders.iter().filter_map(|path| problems.keep(validate::path(source, path))));
     merged.modules.extend(spec.modules.iter().filter_map(|module| problems.keep(validate::module(source, module))));

@@ -2,6 +2,7 @@
 
 use crate::{
     compose::{Documents, MISSING_VALUE, Named, compose, parameter_values},
+    egress,
     error::{Problems, ProfileError},
     load::read_documents,
     shapes::{ConfigurationDocument, SoftwareDocument},
@@ -61,7 +62,7 @@ pub fn explain(template: &Path, settings: Option<&Path>) -> Result<Explanation, 
     }
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 16] = [
     "parameters",
     "packages",
     "repositories",
@@ -73,7 +74,11 @@ const SECTIONS: [&str; 12] = [
     "units",
     "sysctls",
     "modules",
+    "kernelArguments",
+    "users",
+    "egress",
     "persist",
+    "stateFormats",
 ];
 
 fn parts(documents: &Documents, merged: Option<&MachineTemplate>) -> Explanation {
@@ -85,6 +90,12 @@ fn parts(documents: &Documents, merged: Option<&MachineTemplate>) -> Explanation
             .parameters
             .iter()
             .for_each(|(name, value)| written.note("parameters", name.clone(), "", source, value));
+    }
+    let Named { source, document } = &documents.template;
+    for state in &document.spec.state_formats {
+        let back = if state.going_back_safe { "safe" } else { "not safe" };
+        let value = format!("{}, going back is {back}", state.format.value);
+        written.note("stateFormats", state.path.value.clone(), &value, source, &state.path);
     }
     let values = parameter_values(documents, &mut Problems::default());
     for part in &mut written.0 {
@@ -138,6 +149,18 @@ fn configuration(written: &mut Written, profile: &Named<ConfigurationDocument>) 
         units.iter().for_each(|unit| written.note("units", unit.value.clone(), word, source, unit));
     }
     spec.sysctls.iter().for_each(|(name, value)| written.note("sysctls", name.clone(), &value.value, source, value));
+    let arguments = &spec.kernel_arguments;
+    arguments.iter().for_each(|word| written.note("kernelArguments", word.value.clone(), "", source, word));
+    for user in &spec.users {
+        written.note("users", user.name.value.clone(), &format!("uid {}", user.uid.value), source, &user.name);
+    }
+    for rule in spec.egress.iter().flat_map(|egress| &egress.allow) {
+        let list = |items: &[Placed<String>]| items.iter().map(|at| at.value.as_str()).collect::<Vec<_>>().join(", ");
+        let how = format!("{} {}", egress::word(rule.protocol.as_ref()), list(&rule.ports));
+        if let Some(first) = rule.to.first() {
+            written.note("egress", list(&rule.to), how.trim_end(), source, first);
+        }
+    }
     for (section, list) in [("folders", &spec.folders), ("modules", &spec.modules), ("persist", &spec.persist)] {
         list.iter().for_each(|item| written.note(section, item.value.clone(), "", source, item));
     }

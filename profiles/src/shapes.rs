@@ -1,5 +1,6 @@
 //! The YAML as written: plain shapes, unknown fields denied. [`crate::template`] is what is left when it is valid.
 
+use crate::template::Protocol;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -44,8 +45,29 @@ pub struct TemplateSpec {
     /// Disks for the data of the machine's role.
     #[serde(default)]
     pub data_disks: Option<DataDisksSpec>,
+    /// What is kept over updates, and whether an older version of the software can read it.
+    #[serde(default)]
+    pub state_formats: Vec<StateFormatSpec>,
     /// How the machine joins its cluster.
     pub join: JoinSpec,
+}
+
+/// State that a newer version of the software may write differently.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StateFormatSpec {
+    /// The folder or file, below one of the paths to persist.
+    #[schemars(with = "String")]
+    pub path: Spanned<String>,
+    /// A word that changes when the format does, for example `etcd-3.5`.
+    #[schemars(with = "String")]
+    pub format: Spanned<String>,
+    /// Software that knows an older format copes with this one.
+    pub going_back_safe: bool,
+    /// A program with its arguments that keeps a copy before the format changes.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub snapshot: Vec<Spanned<String>>,
 }
 
 /// Which disks are for data: every blank one that is large enough.
@@ -264,10 +286,85 @@ pub struct ConfigurationSpec {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub modules: Vec<Spanned<String>>,
+    /// Arguments for the kernel, behind those that every image has. They are signed with the boot image.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub kernel_arguments: Vec<Spanned<String>>,
+    /// System users with fixed numbers.
+    #[serde(default)]
+    pub users: Vec<UserSpec>,
+    /// What the machine itself may send. With one such list in any profile, everything else is refused.
+    #[serde(default)]
+    pub egress: Option<EgressSpec>,
     /// Folders that are kept on the state partition.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub persist: Vec<Spanned<String>>,
+}
+
+/// A system user, and its group. It has no password.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct UserSpec {
+    /// A later profile's user of the same name replaces this one.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Its number.
+    #[schemars(with = "u32")]
+    pub uid: Spanned<u32>,
+    /// The number of the group of the same name; as the user's where there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<u32>")]
+    pub gid: Option<Spanned<u32>>,
+    /// For people.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub description: Option<Spanned<String>>,
+    /// Made at every start where it is missing; `/nonexistent` where there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub home: Option<Spanned<String>>,
+    /// `/usr/sbin/nologin` where there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub shell: Option<Spanned<String>>,
+    /// Further groups, which packages bring or other users.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub groups: Vec<Spanned<String>>,
+    /// Public keys for SSH, one line each, where a profile brings openssh-server.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ssh_keys: Vec<Spanned<String>>,
+}
+
+/// An allow-list for what the machine itself sends. The agent, the loopback address, DHCP and answers are always allowed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EgressSpec {
+    /// Questions to any name server.
+    #[serde(default)]
+    pub dns: bool,
+    /// Places.
+    #[serde(default)]
+    pub allow: Vec<EgressRuleSpec>,
+}
+
+/// Where something may be sent.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EgressRuleSpec {
+    /// Networks and addresses, also several in one text, separated by commas. When all are empty the entry is left out.
+    #[schemars(with = "Vec<String>")]
+    pub to: Vec<Spanned<String>>,
+    /// `tcp` where nothing is said.
+    #[serde(default)]
+    #[schemars(with = "Option<Protocol>")]
+    pub protocol: Option<Spanned<Protocol>>,
+    /// Ports and ranges of ports, for example `"6800-7300"`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ports: Vec<Spanned<String>>,
 }
 
 /// A file.
