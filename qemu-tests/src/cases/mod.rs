@@ -6,10 +6,12 @@ pub mod claim;
 pub mod foreign_disk;
 pub mod hypervisor;
 pub mod member;
+pub mod pods;
 pub mod preloaded_images;
 pub mod secure_boot;
 pub mod storage_node;
 pub mod tamper;
+pub mod template_parts;
 pub mod uki_modes;
 pub mod until;
 
@@ -61,6 +63,8 @@ pub enum Story {
     StorageNode,
     /// Pods whose images came with the machine's own.
     PreloadedImages,
+    /// A template with everything that templates can have.
+    TemplateParts,
     /// A hypervisor of Nova and a server on it.
     Hypervisor,
     /// image-builder alone, without a world.
@@ -68,7 +72,7 @@ pub enum Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 13] = [
+pub const ALL: [Case; 14] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -154,6 +158,13 @@ pub const ALL: [Case; 13] = [
         story: Story::PreloadedImages,
     },
     Case {
+        name: "template-parts",
+        about: "a template's kernel arguments, user and egress list are in force on a joined worker",
+        core: false,
+        template: WORKER,
+        story: Story::TemplateParts,
+    },
+    Case {
         name: "hypervisor",
         about: "Nova counts on the machine and starts a server on it; once revoked, its credentials are useless",
         core: false,
@@ -196,6 +207,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
         Story::PreloadedImages => preloaded_images::run(plan, &mut world, report, result).await,
+        Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::Build(_) => bail!("{} needs no world", case.name),

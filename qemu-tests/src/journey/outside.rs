@@ -85,10 +85,10 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
     let programs = programs::make(cache, checkout, report)?;
     let mut site = site::Site::shipped(checkout, &wish.template);
     let mut containers = None;
-    if wish.case.story == Story::PreloadedImages {
+    if matches!(wish.case.story, Story::PreloadedImages | Story::TemplateParts) {
         let made = container::make(cache, &lab.path)?;
         let folder = cache.folder("sites")?.join(wish.case.name);
-        site = site::with_containers(&folder, &programs.image_builder, &wish.template, &made, &mut region.parameters)?;
+        site = site::of_a_store(&folder, &programs.image_builder, &wish.template, &made, &mut region.parameters)?;
         containers = Some(made);
     }
     let image = image::make(cache, &site, &programs, &region.parameters, &mirrors, report)?;

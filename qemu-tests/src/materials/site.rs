@@ -33,11 +33,21 @@ pub fn reference(name: &str) -> String {
     format!("{}:{}/shop/{name}:1", at::REGION, at::REGISTRY_PORT)
 }
 
-/// A template of a site's own, begun with `image-builder new` like `like`, with a profile that brings container images.
+/// What the site's template adds to the kernel's command line.
+pub const KERNEL_ARGUMENT: &str = "audit=0";
+/// Its user, with number and home.
+pub const USER: &str = "till";
+/// See [`USER`].
+pub const UID: u32 = 900;
+/// See [`USER`].
+pub const HOME: &str = "/var/lib/till";
+
+/// A template of a site's own, begun with `image-builder new` like `like`, with profiles that bring container images, a kernel
+/// argument, a user and an egress list.
 ///
 /// # Errors
 /// When image-builder fails, or the template is not as expected.
-pub fn with_containers(
+pub fn of_a_store(
     folder: &Path,
     image_builder: &Path,
     like: &str,
@@ -51,24 +61,19 @@ pub fn with_containers(
     let mut new = Command::new(image_builder);
     process::output(new.args(["new", NAME, "--like", like, "--folder"]).arg(folder))?;
     let template = folder.join(format!("templates/{NAME}.yaml"));
-    let text = fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
-    let (before, after) = ("software: [base, kubernetes-node]", "software: [base, kubernetes-node, store-images]");
-    ensure!(text.contains(before), "the template {like} has other profiles than expected");
-    fs::write(&template, text.replace(before, after)).with_context(|| format!("writing {}", template.display()))?;
-    let image = |name: &str, file: &str, digest: &str| {
-        format!(
-            "    - reference: {}\n      source: ${{images.folder}}/{file}\n      digest: {digest}\n",
-            reference(name)
-        )
+    let mut text = fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
+    for kind in ["software", "configuration"] {
+        let list = format!("{kind}: [base, kubernetes-node");
+        ensure!(text.contains(&list), "the template {like} has other profiles than expected");
+        text = text.replace(&list, &format!("{list}, store"));
+    }
+    let write = |path: &str, text: &str| {
+        let path = folder.join(path);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
-    let profile = [
-        "apiVersion: shelfboot.dev/v1\nkind: SoftwareProfile\nmetadata:\n  name: store-images\nspec:\n  parameters:\n    \
-         images.folder:\n      description: Where the OCI archives and layouts lie\n      type: path\n  containerImages:\n",
-        &image("pause", "pause.tar", &containers.pause),
-        &image("greeter", "greeter", &containers.greeter),
-    ];
-    let place = folder.join("software/store-images.yaml");
-    fs::write(&place, profile.concat()).with_context(|| format!("writing {}", place.display()))?;
+    write(&format!("templates/{NAME}.yaml"), &text)?;
+    write("software/store.yaml", &software(containers))?;
+    write("configuration/store.yaml", &configuration())?;
     for (name, value) in [
         ("images.folder", json!(containers.folder)),
         ("containerd.sandboxImage", json!(reference("pause"))),
@@ -78,4 +83,44 @@ pub fn with_containers(
         parameters.insert(name.into(), value);
     }
     Ok(Site { folder: folder.to_owned(), template: NAME.into() })
+}
+
+fn software(containers: &Containers) -> String {
+    format!(
+        "apiVersion: shelfboot.dev/v1
+kind: SoftwareProfile
+metadata: {{name: store}}
+spec:
+  parameters:
+    images.folder: {{description: Where the OCI archives and layouts lie, type: path}}
+  containerImages:
+    - {{reference: \"{}\", source: \"${{images.folder}}/pause.tar\", digest: \"{}\"}}
+    - {{reference: \"{}\", source: \"${{images.folder}}/greeter\", digest: \"{}\"}}
+",
+        reference("pause"),
+        containers.pause,
+        reference("greeter"),
+        containers.greeter,
+    )
+}
+
+/// The registrar is missing in the list: the agent reaches it without, through netboot, and nobody else is to.
+fn configuration() -> String {
+    format!(
+        "apiVersion: shelfboot.dev/v1
+kind: ConfigurationProfile
+metadata: {{name: store}}
+spec:
+  kernelArguments: [{KERNEL_ARGUMENT}]
+  users:
+    - {{name: {USER}, uid: {UID}, home: {HOME}, description: Software of the tills}}
+  egress:
+    allow:
+      - {{to: [\"{region}\"], ports: [\"{}\", \"{}\"]}}
+      - {{to: [\"${{cni.podCIDR}}\"], protocol: any}}
+",
+        at::API_PORT,
+        at::REGISTRY_PORT,
+        region = at::REGION,
+    )
 }
