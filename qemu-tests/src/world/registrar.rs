@@ -65,7 +65,9 @@ impl Registrar {
         process::output(add.arg("--out").arg(&store_credential)).context("adding the store at the registrar")?;
 
         let inventory = write(&folder.join("inventory.yaml"), &inventory(template, person))?;
-        let (cluster, fields) = region.configuration();
+        let (cluster, mut fields) = region.configuration();
+        // Those that ship are taken for granted, a site's own one is not.
+        fields["templates"] = json!([template]);
         let config = json!({
             "apiVersion": "shelfboot.dev/v1",
             "kind": "Registrar",
