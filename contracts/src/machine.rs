@@ -1,7 +1,9 @@
 //! What an installed image tells its own agent: `/usr/lib/shelfboot/machine.json`, made by image-builder from
 //! the template and protected by dm-verity like everything else in the root.
 
+use crate::enrollment::NodeFile;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where the document lies in an image's root.
 pub const MACHINE_CONFIG_PATH: &str = "/usr/lib/shelfboot/machine.json";
@@ -23,6 +25,12 @@ pub struct MachineConfig {
     /// What is kept over updates, and whether older software can read it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub state_formats: Vec<StateFormat>,
+    /// Files below `/etc` that hold `${parameter}` for [`MachineConfig::late_parameters`] ([`crate::late`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_files: Vec<NodeFile>,
+    /// Parameters that a region or a store may give another value than the build, with the build's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub late_parameters: BTreeMap<String, Option<String>>,
     /// How this machine joins its cluster.
     pub join: JoinConfig,
 }

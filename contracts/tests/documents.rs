@@ -172,6 +172,15 @@ fn image_documents() {
                 going_back_safe: false,
                 snapshot: vec!["/usr/bin/cp".into(), "-a".into()],
             }],
+            late_files: vec![NodeFile {
+                path: "/etc/till.conf".into(),
+                mode: "0644".into(),
+                content: "number = ${store.number}\n".into(),
+            }],
+            late_parameters: std::collections::BTreeMap::from([
+                ("store.number".into(), None),
+                ("store.word".into(), Some("x".into())),
+            ]),
             join: JoinConfig {
                 driver: "kubernetes".into(),
                 certificates: vec![CertificateConfig {
@@ -237,6 +246,7 @@ fn enrollment_documents() {
         &answer(EnrollmentState::Admitted(Admission {
             name: "s0042-worker-1".into(),
             files: vec![NodeFile { path: "/etc/motd".into(), mode: "0644".into(), content: "hello\n".into() }],
+            parameters: [("store.number".into(), "0042".into())].into(),
             join: Some(JoinMaterial {
                 certificates: [("kubelet-client".into(), "-----BEGIN".into())].into(),
                 values: [("ca".into(), "-----BEGIN".into()), ("endpoint".into(), "https://10.98.0.2:6443".into())]

@@ -28,6 +28,7 @@ use crate::{
     uki::UkiError,
 };
 use contracts::{
+    enrollment::NodeFile,
     machine::MachineConfig,
     manifest::{Bios, Channel, ImageManifest, TrustFloor},
 };
@@ -445,8 +446,19 @@ fn machine_config(template: &MachineTemplate, image_version: &str) -> MachineCon
         data_disks: template.data_disks.clone(),
         persist: template.persist.iter().cloned().collect(),
         state_formats: template.state_formats.clone(),
+        late_files: late_files(template),
+        late_parameters: template.late_parameters.clone(),
         join: template.join.clone(),
     }
+}
+
+fn late_files(template: &MachineTemplate) -> Vec<NodeFile> {
+    let file = |(path, file): (&String, &profiles::File)| NodeFile {
+        path: path.clone(),
+        mode: format!("{:04o}", file.mode),
+        content: file.content.clone(),
+    };
+    template.late_files.iter().map(file).collect()
 }
 
 fn input_key(

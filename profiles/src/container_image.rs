@@ -1,16 +1,19 @@
 //! Container images: the name, the source and the digest that pins it.
 
 use crate::{
-    compose::{Checked, fill},
+    compose::{Checked, Parameters, fill},
     shapes::ContainerImageSpec,
     template::ContainerImage,
     yaml::{Placed, Source},
 };
-use contracts::fill::Values;
 use std::path::Path;
 
 /// Reads one, with its name.
-pub(crate) fn read(source: &Source, spec: &ContainerImageSpec, values: &Values) -> Checked<(String, ContainerImage)> {
+pub(crate) fn read(
+    source: &Source,
+    spec: &ContainerImageSpec,
+    values: &Parameters,
+) -> Checked<(String, ContainerImage)> {
     let reference = fill(source, &spec.reference, values)?;
     let path = fill(source, &spec.source, values)?;
     let digest = fill(source, &spec.digest, values)?;

@@ -1,17 +1,22 @@
 //! What a machine may send, and where to: allow-lists, merged over all profiles.
 
 use crate::{
-    compose::{Checked, fill},
+    compose::{Checked, Parameters, fill},
     error::Problems,
     shapes::{EgressRuleSpec, EgressSpec},
     template::{Egress, EgressRule, Network, Protocol},
     yaml::{Placed, Source},
 };
-use contracts::fill::Values;
 use std::net::IpAddr;
 
 /// Adds a profile's list. An entry whose parameters are all empty is left out: this site has no such place.
-pub(crate) fn add(source: &Source, spec: &EgressSpec, values: &Values, egress: &mut Egress, problems: &mut Problems) {
+pub(crate) fn add(
+    source: &Source,
+    spec: &EgressSpec,
+    values: &Parameters,
+    egress: &mut Egress,
+    problems: &mut Problems,
+) {
     egress.dns |= spec.dns;
     for spec in &spec.allow {
         let rule = EgressRule {
@@ -27,7 +32,7 @@ pub(crate) fn add(source: &Source, spec: &EgressSpec, values: &Values, egress: &
 }
 
 /// A parameter of the type networks may hold several.
-fn networks(source: &Source, at: &Placed<String>, values: &Values) -> Checked<Vec<Network>> {
+fn networks(source: &Source, at: &Placed<String>, values: &Parameters) -> Checked<Vec<Network>> {
     let text = fill(source, at, values)?;
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let one = |part: &str| {
@@ -40,7 +45,7 @@ fn networks(source: &Source, at: &Placed<String>, values: &Values) -> Checked<Ve
     parts.map(one).collect()
 }
 
-fn ports(source: &Source, at: &Placed<String>, values: &Values) -> Checked<(u16, u16)> {
+fn ports(source: &Source, at: &Placed<String>, values: &Parameters) -> Checked<(u16, u16)> {
     let text = fill(source, at, values)?;
     port_range(&text).ok_or_else(|| {
         let message = format!("'{text}' is neither a port nor a range of ports");

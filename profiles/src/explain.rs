@@ -100,7 +100,10 @@ fn parts(documents: &Documents, merged: Option<&MachineTemplate>) -> Explanation
     let values = parameter_values(documents, &mut Problems::default());
     for part in &mut written.0 {
         part.value = match (part.section, merged) {
-            ("parameters", _) => values.get(&part.name).cloned().flatten(),
+            ("parameters", _) => match values.late.get(&part.name) {
+                Some(value) => Some(format!("{} (or as its store says)", value.as_deref().unwrap_or("no value"))),
+                None => values.now.get(&part.name).cloned().flatten(),
+            },
             // Filled in, where everything has a value.
             ("repositories", Some(merged)) => {
                 let repository = merged.repositories.get(&part.name);

@@ -1,10 +1,10 @@
 //! Arguments of the kernel's command line, which is signed with the boot image.
 
 use crate::{
-    compose::{Checked, fill},
+    compose::{Checked, Parameters, fill},
     yaml::{Placed, Source},
 };
-use contracts::{bios, fill::Values};
+use contracts::bios;
 
 /// The most bytes of all arguments together, with a blank each: GRUB's environment block holds the whole line on BIOS
 /// machines, and other arguments are there already.
@@ -30,7 +30,7 @@ const OURS: [&str; 13] = [
 const OUR_BEGINNINGS: [&str; 5] = ["shelfboot.", "systemd.verity", "systemd.volatile", "rd.", "dm_mod."];
 
 /// Reads one argument.
-pub(crate) fn argument(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
+pub(crate) fn argument(source: &Source, at: &Placed<String>, values: &Parameters) -> Checked<String> {
     let text = fill(source, at, values)?;
     let wrong = |message: String, fix: &str| Err(source.problem(at, "bad-kernel-argument", message, fix));
     let name = text.split('=').next().unwrap_or_default().replace('-', "_");
@@ -70,7 +70,7 @@ mod tests {
     fn accepted(text: &str) -> bool {
         let source = Source::new(std::path::Path::new("x.yaml"), text.to_owned());
         let at: Placed<String> = serde_saphyr::from_str(&format!("{text:?}")).unwrap();
-        argument(&source, &at, &Values::new()).is_ok()
+        argument(&source, &at, &Parameters::default()).is_ok()
     }
 
     #[test]

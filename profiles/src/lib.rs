@@ -16,6 +16,7 @@ mod entries;
 pub mod error;
 pub mod explain;
 mod kernel;
+mod late_files;
 pub mod load;
 mod parameters;
 pub mod schema;

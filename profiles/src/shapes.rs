@@ -217,10 +217,25 @@ pub struct ParameterSpec {
     /// The values that there are, for `type: choice`.
     #[serde(default)]
     pub choices: Vec<String>,
+    /// Who may say its value.
+    #[serde(default)]
+    pub per: Scope,
     /// Its value when the settings file names none. Without a default, the settings file must name one.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub default: Option<Spanned<String>>,
+}
+
+/// Who may say the value of a parameter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// The settings file, when the image is built.
+    #[default]
+    Build,
+    /// The registrar's inventory as well, for a region and for each store. Only files below `/etc` can hold it: the machine fills
+    /// them in.
+    Store,
 }
 
 /// What a parameter's values look like. Empty values are fine where the default is empty.

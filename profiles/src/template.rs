@@ -29,6 +29,11 @@ pub struct MachineTemplate {
     pub container_images: BTreeMap<String, ContainerImage>,
     /// Files by absolute path.
     pub files: BTreeMap<String, File>,
+    /// Files whose content the machine completes, by absolute path below `/etc`. Where the build has all values, the same file is
+    /// among [`MachineTemplate::files`].
+    pub late_files: BTreeMap<String, File>,
+    /// The parameters that they may hold, with the build's values.
+    pub late_parameters: BTreeMap<String, Option<String>>,
     /// Symbolic links: path to target.
     pub links: BTreeMap<String, String>,
     /// Empty folders.

@@ -1,13 +1,12 @@
 //! System users with fixed numbers: files on the state partition belong to the same user after every update.
 
 use crate::{
-    compose::{Checked, fill},
+    compose::{Checked, Parameters, fill},
     shapes::UserSpec,
     template::User,
     validate,
     yaml::{Placed, Source},
 };
-use contracts::fill::Values;
 
 /// Below are Debian's own (Debian Policy 9.2.2); above are those that systemd gives out for a while (systemd.io, "Users, Groups,
 /// UIDs and GIDs on systemd Systems").
@@ -23,7 +22,7 @@ const KEYS: [&str; 6] = [
 ];
 
 /// Reads one, with its name.
-pub(crate) fn read(source: &Source, spec: &UserSpec, values: &Values) -> Checked<(String, User)> {
+pub(crate) fn read(source: &Source, spec: &UserSpec, values: &Parameters) -> Checked<(String, User)> {
     let name = name(source, &spec.name)?;
     let uid = number(source, &spec.uid)?;
     let path = |at: &Option<Placed<String>>, default: &str| {
@@ -86,7 +85,7 @@ fn no_colon(source: &Source, at: &Placed<String>, text: String) -> Checked<Strin
 }
 
 /// A line of authorized_keys without options (sshd(8), "AUTHORIZED_KEYS FILE FORMAT").
-fn ssh_key(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
+fn ssh_key(source: &Source, at: &Placed<String>, values: &Parameters) -> Checked<String> {
     let text = fill(source, at, values)?.trim().to_owned();
     let mut words = text.split(' ');
     let kind = words.next().is_some_and(|word| KEYS.contains(&word));

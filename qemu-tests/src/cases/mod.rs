@@ -159,7 +159,7 @@ pub const ALL: [Case; 14] = [
     },
     Case {
         name: "template-parts",
-        about: "a template's kernel arguments, user and egress list are in force on a joined worker",
+        about: "a template's kernel arguments, user, egress list and store's values are in force on a joined worker",
         core: false,
         template: WORKER,
         story: Story::TemplateParts,

@@ -1,15 +1,22 @@
-//! A template's kernel arguments, users and egress list, as they are on a joined machine.
+//! A template's kernel arguments, users, egress list and what its store says, as they are on a joined machine; the last also as it is
+//! at the next start, before anybody asks the region.
 
 use super::{
     blank_machine,
     member::start,
     pods::{self, Task},
+    until,
 };
 use crate::{
     journey::Plan,
-    materials::site::{HOME, KERNEL_ARGUMENT, UID, USER, reference},
+    materials::site::{BUILT, HOME, KERNEL_ARGUMENT, STORE_FILE, UID, USER, reference},
     report::Report,
-    world::{World, addresses as at, firmware::NetworkBoot},
+    world::{
+        World, addresses as at,
+        firmware::NetworkBoot,
+        machine::Machine,
+        registrar::{NUMBER, PLACE},
+    },
 };
 use anyhow::{Context as _, Result, ensure};
 use std::{net::TcpStream, time::Duration};
@@ -32,6 +39,7 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     let script = [
         "/bin/busybox cat /proc/cmdline\n".to_owned(),
         format!("/bin/busybox grep ^{USER}: /host/etc/passwd\n/bin/busybox ls -dn /host{HOME}\n"),
+        format!("/bin/busybox cat /host{STORE_FILE}\n"),
         try_port(at::API_PORT),
         try_port(at::REGISTRY_PORT),
         try_port(at::REGISTRAR_PORT),
@@ -54,6 +62,11 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     ensure!(fields.next() == Some(&uid) && fields.next() == Some(&uid), "the home is {home:?}");
     report.line(format!("check: the template's user has its number and its home: yes ({account})"));
 
+    let store = lines.next().unwrap_or_default();
+    ensure!(store == format!("{NUMBER} {PLACE}, {BUILT}"), "the store's file says {store:?}");
+    let number_and_place = format!("{NUMBER} {PLACE}");
+    report.line(format!("check: store, region and build each have their say in a file: yes ({store})"));
+
     let answer = |port: u16| {
         let after = said.split_once(&format!("port {port}\n")).map(|(_, after)| after);
         after.and_then(|after| after.split("port ").next()).with_context(|| format!("nothing about port {port}"))
@@ -70,5 +83,14 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     report
         .line(format!("check: what the egress list does not name is refused on the machine: yes ({})", refused.trim()));
     arrived.machine.pull_the_plug().await?;
+
+    let mut again = Machine::switch_on(&world.root, &hardware, &plan.run, 2)?;
+    let said = until::serial(&mut again, &number_and_place).await?;
+    ensure!(again.serial.first("asking the region to admit").is_none(), "the agent was first");
+    report.line(format!(
+        "check: at the next start the file is there before the agent asks anybody: yes ({})",
+        said.trim()
+    ));
+    again.pull_the_plug().await?;
     world.check()
 }

@@ -42,8 +42,13 @@ pub const UID: u32 = 900;
 /// See [`USER`].
 pub const HOME: &str = "/var/lib/till";
 
+/// A file with what the store, the region and the build say, each about one thing. A unit reads it out before the agent begins.
+pub const STORE_FILE: &str = "/etc/shop/store";
+/// What the build says.
+pub const BUILT: &str = "as it was built";
+
 /// A template of a site's own, begun with `image-builder new` like `like`, with profiles that bring container images, a kernel
-/// argument, a user and an egress list.
+/// argument, a user, an egress list and a file that names the store.
 ///
 /// # Errors
 /// When image-builder fails, or the template is not as expected.
@@ -111,6 +116,24 @@ fn configuration() -> String {
 kind: ConfigurationProfile
 metadata: {{name: store}}
 spec:
+  parameters:
+    store.number: {{description: Of the store, per: store}}
+    store.place: {{description: Where stores are, per: store, default: nowhere}}
+    store.word: {{description: Which nobody says, per: store, default: \"{BUILT}\"}}
+  files:
+    - {{path: {STORE_FILE}, content: \"${{store.number}} ${{store.place}}, ${{store.word}}\\n\"}}
+    - path: /etc/systemd/system/shop-words.service
+      content: |
+        [Unit]
+        Before=shelfboot-agent.service
+        ConditionPathExists={STORE_FILE}
+        [Service]
+        Type=oneshot
+        ExecStart=/usr/bin/cat {STORE_FILE}
+        [Install]
+        WantedBy=multi-user.target
+  units:
+    enable: [shop-words.service]
   kernelArguments: [{KERNEL_ARGUMENT}]
   users:
     - {{name: {USER}, uid: {UID}, home: {HOME}, description: Software of the tills}}
