@@ -128,8 +128,8 @@ pub enum BuildError {
     #[error("the agent cannot be used")]
     Agent(#[source] InitrdError),
     /// A container image that the template names.
-    #[error("the container images cannot be used")]
-    Images(#[source] PreloadError),
+    #[error(transparent)]
+    Images(PreloadError),
     /// The registrar's CA.
     #[error("{} holds no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
