@@ -3,9 +3,10 @@
 use crate::{
     container_image, egress,
     error::{Problem, Problems},
-    kernel, late_files, parameters,
+    kernel, late_files,
+    parameters::{self, Parameters},
     shapes::{
-        CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, Scope, SettingsDocument,
+        CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument,
         SoftwareDocument, TemplateDocument,
     },
     state_format,
@@ -14,11 +15,11 @@ use crate::{
     yaml::{Placed, Source},
 };
 use contracts::{
-    fill::{self, SubstituteError, Values},
+    fill::{self, SubstituteError},
     join::{self, Driver},
     machine::{CertificateConfig, DataDisks, JoinConfig, JoinFile, ReadyCheck},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 /// A document and where it came from.
 #[derive(Debug)]
@@ -36,15 +37,6 @@ pub(crate) struct Documents {
     pub(crate) settings: Option<Named<SettingsDocument>>,
 }
 
-/// Values of parameters by name.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Parameters {
-    /// For good.
-    pub(crate) now: Values,
-    /// Until a region or a store says otherwise.
-    pub(crate) late: Values,
-}
-
 /// A parameter without a default that nothing names a value for.
 pub(crate) const MISSING_VALUE: &str = "missing-value";
 
@@ -54,7 +46,7 @@ pub(crate) type Checked<T> = Result<T, Box<Problem>>;
 /// wrong is noted; `None` when there is no join to be had.
 pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<MachineTemplate> {
     let template = &documents.template;
-    let values = parameter_values(documents, problems);
+    let values = parameters::read(documents, problems);
     let name = problems.keep(validate::name(&template.source, &template.document.metadata.name));
     let mut merged = MachineTemplate {
         name: name.unwrap_or_default(),
@@ -98,40 +90,6 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
     late_files::check_places(documents, &merged, problems);
     merged.join = join(template, &values, problems)?;
     Some(merged)
-}
-
-/// The parameters that the profiles declare, with their defaults and then the settings' values, each of its kind.
-pub(crate) fn parameter_values(documents: &Documents, problems: &mut Problems) -> Parameters {
-    let software = documents.software.iter().map(|named| (&named.source, &named.document.spec.parameters));
-    let configuration = documents.configuration.iter().map(|named| (&named.source, &named.document.spec.parameters));
-    let mut declared = BTreeMap::new();
-    let mut values = Values::new();
-    for (source, parameters) in software.chain(configuration) {
-        for (name, parameter) in parameters {
-            if let Some(default) = &parameter.default {
-                problems.keep(parameters::check(source, default, name, parameter));
-            }
-            values.insert(name.clone(), parameter.default.as_ref().map(|default| default.value.clone()));
-            declared.insert(name, parameter);
-        }
-    }
-    let settings =
-        documents.settings.iter().flat_map(|s| s.document.parameters.iter().map(move |each| (&s.source, each)));
-    for (source, (name, value)) in settings {
-        let Some(parameter) = declared.get(name) else {
-            let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            let message = format!("no profile of this template has a parameter '{name}'");
-            let fix = format!("the parameters are {}", known.join(", "));
-            problems.note(*source.problem(value, "undeclared-parameter", message, fix));
-            continue;
-        };
-        if problems.keep(parameters::check(source, value, name, parameter)).is_some() {
-            values.insert(name.clone(), Some(value.value.clone()));
-        }
-    }
-    let is_late = |name: &String| declared.get(name).is_some_and(|parameter| parameter.per == Scope::Store);
-    let (late, now) = values.into_iter().partition(|(name, _)| is_late(name));
-    Parameters { now, late }
 }
 
 fn data_disks(template: &Named<TemplateDocument>, values: &Parameters) -> Checked<Option<DataDisks>> {

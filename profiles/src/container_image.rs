@@ -1,7 +1,8 @@
 //! Container images: the name, the source and the digest that pins it.
 
 use crate::{
-    compose::{Checked, Parameters, fill},
+    compose::{Checked, fill},
+    parameters::Parameters,
     shapes::ContainerImageSpec,
     template::ContainerImage,
     yaml::{Placed, Source},

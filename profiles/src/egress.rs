@@ -1,8 +1,9 @@
 //! What a machine may send, and where to: allow-lists, merged over all profiles.
 
 use crate::{
-    compose::{Checked, Parameters, fill},
+    compose::{Checked, fill},
     error::Problems,
+    parameters::Parameters,
     shapes::{EgressRuleSpec, EgressSpec},
     template::{Egress, EgressRule, Network, Protocol},
     yaml::{Placed, Source},

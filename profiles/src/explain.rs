@@ -1,10 +1,11 @@
 //! What a template comes to, and where each part of it was written.
 
 use crate::{
-    compose::{Documents, MISSING_VALUE, Named, compose, parameter_values},
+    compose::{Documents, MISSING_VALUE, Named, compose},
     egress,
     error::{Problems, ProfileError},
     load::read_documents,
+    parameters,
     shapes::{ConfigurationDocument, SoftwareDocument},
     template::MachineTemplate,
     yaml::{Placed, Source},
@@ -97,7 +98,7 @@ fn parts(documents: &Documents, merged: Option<&MachineTemplate>) -> Explanation
         let value = format!("{}, going back is {back}", state.format.value);
         written.note("stateFormats", state.path.value.clone(), &value, source, &state.path);
     }
-    let values = parameter_values(documents, &mut Problems::default());
+    let values = parameters::read(documents, &mut Problems::default());
     for part in &mut written.0 {
         part.value = match (part.section, merged) {
             ("parameters", _) => match values.late.get(&part.name) {

@@ -1,7 +1,8 @@
 //! Arguments of the kernel's command line, which is signed with the boot image.
 
 use crate::{
-    compose::{Checked, Parameters, fill},
+    compose::{Checked, fill},
+    parameters::Parameters,
     yaml::{Placed, Source},
 };
 use contracts::bios;

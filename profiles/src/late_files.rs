@@ -1,8 +1,9 @@
 //! Files of the image, and those whose parameters a region or a store may say: the machine completes them.
 
 use crate::{
-    compose::{Checked, Documents, Parameters, fill, unfilled},
+    compose::{Checked, Documents, fill, unfilled},
     error::{Problem, Problems},
+    parameters::Parameters,
     shapes::FileSpec,
     template::{File, MachineTemplate},
     validate,

@@ -1,7 +1,8 @@
 //! System users with fixed numbers: files on the state partition belong to the same user after every update.
 
 use crate::{
-    compose::{Checked, Parameters, fill},
+    compose::{Checked, fill},
+    parameters::Parameters,
     shapes::UserSpec,
     template::User,
     validate,
