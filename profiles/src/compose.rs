@@ -296,7 +296,9 @@ fn add_configuration(
         let argument = problems.keep(kernel::argument(source, at, values));
         argument.map(|argument| problems.keep(kernel::add(source, at, argument, &mut merged.kernel_arguments)));
     }
-    merged.users.extend(spec.users.iter().filter_map(|user| problems.keep(users::read(source, user, values))));
+    for user in &spec.users {
+        problems.keep(users::add(source, user, values, &mut merged.users));
+    }
     if let Some(egress) = &spec.egress {
         egress::add(source, egress, values, merged.egress.get_or_insert_default(), problems);
     }

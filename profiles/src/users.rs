@@ -8,6 +8,7 @@ use crate::{
     validate,
     yaml::{Placed, Source},
 };
+use std::collections::BTreeMap;
 
 /// Below are Debian's own (Debian Policy 9.2.2); above are those that systemd gives out for a while (systemd.io, "Users, Groups,
 /// UIDs and GIDs on systemd Systems").
@@ -22,8 +23,26 @@ const KEYS: [&str; 6] = [
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
+/// Adds one, in place of an earlier one of the same name. Two users with one number would be one user, and systemd-sysusers gives the
+/// second another one without a word.
+pub(crate) fn add(
+    source: &Source,
+    spec: &UserSpec,
+    values: &Parameters,
+    all: &mut BTreeMap<String, User>,
+) -> Checked<()> {
+    let (name, user) = read(source, spec, values)?;
+    let taken = |(other, found): &(&String, &User)| **other != name && (found.uid == user.uid || found.gid == user.gid);
+    if let Some((other, _)) = all.iter().find(taken) {
+        let message = format!("{name} and {other} have a number in common");
+        return Err(source.problem(&spec.uid, "bad-user", message, "give each user and group a number of its own"));
+    }
+    all.insert(name, user);
+    Ok(())
+}
+
 /// Reads one, with its name.
-pub(crate) fn read(source: &Source, spec: &UserSpec, values: &Parameters) -> Checked<(String, User)> {
+fn read(source: &Source, spec: &UserSpec, values: &Parameters) -> Checked<(String, User)> {
     let name = name(source, &spec.name)?;
     let uid = number(source, &spec.uid)?;
     let path = |at: &Option<Placed<String>>, default: &str| {

@@ -99,13 +99,14 @@ fn every_mistake_in_them_is_said_at_once() {
     ) + "    - {reference: \"h.example/a:1\", source: /a.tar, digest: \"sha256:00\"}\n";
     let small = SMALL
         .replace("nosmt]", "nosmt, \"root=/dev/sda\", \"a b\"]")
-        .replace("uid: 900", "uid: 33")
+        .replace("name: till, uid: 900", "name: Till, uid: 900")
+        .replace("  egress", "    - {name: low, uid: 33}\n  egress")
         .replace("10.30.0.1]", "region.example]")
         .replace("7300-7400", "7400-7300");
     let more = MORE
-        .replace("name: till, uid: 901", "name: Till, uid: 901")
+        .replace("  users:\n    - {name: till, uid: 901, gid: 902}\n", "")
         .replace("protocol: icmp", "protocol: icmp, ports: [\"1\"]")
-        + "      - {to: [10.30.0.2]}\n";
+        + "      - {to: [10.30.0.2]}\n  users: [{name: a, uid: 700}, {name: b, uid: 701, gid: 700}]\n";
     let Err(ProfileError::Invalid(problems)) = load(&template, &software, &small, &more) else { panic!("accepted") };
     let said = problems.iter().map(|p| {
         let file = p.file.file_name().unwrap().to_string_lossy().into_owned();
