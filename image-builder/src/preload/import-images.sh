@@ -33,6 +33,7 @@ if [ -z "$missing" ]; then
 else
     : >"$unfinished"
     sync "$unfinished" "$STATE_DIRECTORY"
+    echo "importing: $(echo "$missing" | wc -l) of $total names are missing"
     tar -C "$images" -cf - oci-layout index.json blobs | ctr images import --local - >/dev/null
     cut -d' ' -f1 "$images/names" | while read -r name; do
         ctr images label "$name" "$pin=pinned" "$ours=yes" >/dev/null
@@ -40,7 +41,7 @@ else
     sync -f /var/lib/containerd
     rm "$unfinished"
     sync "$STATE_DIRECTORY"
-    echo "imported: $(echo "$missing" | wc -l) of $total names were missing"
+    echo "imported, and on the disk"
 fi
 
 # Of an earlier root: the kubelet removes them when it needs the room.

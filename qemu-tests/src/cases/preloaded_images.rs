@@ -19,8 +19,9 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
 
-/// Two images with three names each.
-const NAMES: &str = "6 names";
+/// What the unit says: two images have three names each.
+const IMPORTING: &str = "of 6 names are missing";
+const IMPORTED: &str = "imported, and on the disk";
 
 /// Runs the case.
 ///
@@ -31,17 +32,19 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     let hardware = blank_machine(plan, world, NetworkBoot::Http, report).await?;
 
     let mut cut = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
-    until::serial(&mut cut, "Starting shelfboot-images.service").await?;
-    // Some way into the import; wherever that is, the next start has to cope with it.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let far = if cut.serial.first("names were missing").is_some() { "after" } else { "during" };
-    report.line(format!("machine: the plug is pulled {far} its first import"));
+    let said = until::serial(&mut cut, IMPORTING).await?;
+    report.line(format!("machine: {}", words(&said)));
+    // Some way into it.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(cut.serial.first(IMPORTED).is_none(), "the import was over before the plug could be pulled");
+    report.line("machine: the plug is pulled while it imports");
     cut.pull_the_plug().await?;
 
     let mut first = start(plan, world, &hardware, 2, None, report).await?;
     result.line(first.member.words.trim_end());
-    let said = until::serial(&mut first.machine, NAMES).await?;
-    report.line(format!("machine: {}", words(&said)));
+    let said = until::serial(&mut first.machine, "an earlier import was cut off").await?;
+    until::serial(&mut first.machine, IMPORTED).await?;
+    report.line(format!("check: what the power cut left half is not believed: yes ({})", words(&said)));
     let api = &world.region.kubernetes()?.api;
     let (image, script) = (reference("stranger"), format!("/bin/busybox cat {WORD_FILE}"));
     pods::create(api, Task { name: "stranger", image: &image, script: &script, on_the_host: false }).await?;
@@ -51,7 +54,7 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report, result: &Repor
     first.machine.pull_the_plug().await?;
 
     let mut second = start(plan, world, &hardware, 3, Some(&first.member.boot_id), report).await?;
-    let said = until::serial(&mut second.machine, &format!("all {NAMES} are there")).await?;
+    let said = until::serial(&mut second.machine, "all 6 names are there").await?;
     report.line(format!("check: a later start imports nothing: yes ({})", words(&said)));
     greets(&world.region.kubernetes()?.api, "greeter-again", containers, report).await?;
     second.machine.pull_the_plug().await?;
