@@ -85,6 +85,9 @@ pub struct Admission {
     /// Files to write, for this machine.
     #[serde(default)]
     pub files: Vec<NodeFile>,
+    /// Values of parameters for this machine's store, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     /// What the join driver needs; absent until it was asked for and is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinMaterial>,

@@ -20,6 +20,7 @@ pub mod exit;
 pub mod facts;
 pub mod fill;
 pub mod join;
+pub mod late;
 pub mod machine;
 pub mod manifest;
 pub mod rollout;

@@ -1,7 +1,9 @@
 //! What an installed image tells its own agent: `/usr/lib/shelfboot/machine.json`, made by image-builder from
 //! the template and protected by dm-verity like everything else in the root.
 
+use crate::enrollment::NodeFile;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where the document lies in an image's root.
 pub const MACHINE_CONFIG_PATH: &str = "/usr/lib/shelfboot/machine.json";
@@ -20,8 +22,31 @@ pub struct MachineConfig {
     /// Disks for the data of this machine's role, besides the system disk; `None` when it has no use for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_disks: Option<DataDisks>,
+    /// What is kept over updates, and whether older software can read it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub state_formats: Vec<StateFormat>,
+    /// Files below `/etc` that hold `${parameter}` for [`MachineConfig::late_parameters`] ([`crate::late`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_files: Vec<NodeFile>,
+    /// Parameters that a region or a store may give another value than the build, with the build's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub late_parameters: BTreeMap<String, Option<String>>,
     /// How this machine joins its cluster.
     pub join: JoinConfig,
+}
+
+/// State in one format. Rolling back the root does not roll it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateFormat {
+    /// Absolute path of a folder or file.
+    pub path: String,
+    /// A word that changes when the format does, for example `etcd-3.5`.
+    pub format: String,
+    /// Software that knows an older format copes with this one.
+    pub going_back_safe: bool,
+    /// A program with its arguments that keeps a copy before the format changes; empty when there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshot: Vec<String>,
 }
 
 /// Which disks are for the role's data: every fixed disk that is blank, or was chosen before.

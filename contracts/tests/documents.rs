@@ -7,7 +7,7 @@ use contracts::{
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial, NodeFile},
     event::{Event, StepEvent, StepStatus},
     facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
-    machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck},
+    machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
     rollout::{Ring, Rollout, Window},
     status::{MachineStatus, StepLine, StoreStatus},
@@ -167,6 +167,21 @@ fn image_documents() {
             image_version: "2026.11.1".into(),
             persist: vec!["/var".into()],
             data_disks: None,
+            state_formats: vec![StateFormat {
+                path: "/var/lib/kubelet".into(),
+                format: "kubelet-1.33".into(),
+                going_back_safe: false,
+                snapshot: vec!["/usr/bin/cp".into(), "-a".into()],
+            }],
+            late_files: vec![NodeFile {
+                path: "/etc/till.conf".into(),
+                mode: "0644".into(),
+                content: "number = ${store.number}\n".into(),
+            }],
+            late_parameters: std::collections::BTreeMap::from([
+                ("store.number".into(), None),
+                ("store.word".into(), Some("x".into())),
+            ]),
             join: JoinConfig {
                 driver: "kubernetes".into(),
                 certificates: vec![CertificateConfig {
@@ -232,6 +247,7 @@ fn enrollment_documents() {
         &answer(EnrollmentState::Admitted(Admission {
             name: "s0042-worker-1".into(),
             files: vec![NodeFile { path: "/etc/motd".into(), mode: "0644".into(), content: "hello\n".into() }],
+            parameters: [("store.number".into(), "0042".into())].into(),
             join: Some(JoinMaterial {
                 certificates: [("kubelet-client".into(), "-----BEGIN".into())].into(),
                 values: [("ca".into(), "-----BEGIN".into()), ("endpoint".into(), "https://10.98.0.2:6443".into())]

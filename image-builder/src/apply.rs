@@ -3,9 +3,11 @@
 
 use crate::{
     command::{CommandError, Sandbox},
-    debian, exclude,
+    debian, egress, exclude,
     files::{self, FileError, at},
+    preload::{self, PreloadError, Preloaded},
     report::Reporter,
+    users::{self, UsersError},
 };
 use contracts::machine::{MACHINE_CONFIG_PATH, MachineConfig};
 use profiles::MachineTemplate;
@@ -31,6 +33,12 @@ pub enum ApplyError {
         /// The link on the way.
         link: PathBuf,
     },
+    /// The container images.
+    #[error(transparent)]
+    Preload(#[from] PreloadError),
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// The machine configuration could not be written as JSON.
     #[error("cannot write the machine configuration as JSON")]
     Json(#[source] serde_json::Error),
@@ -69,7 +77,7 @@ pub async fn apply(
     machine: &MachineConfig,
     agent: &Path,
     reporter: &mut dyn Reporter,
-) -> Result<(), ApplyError> {
+) -> Result<Preloaded, ApplyError> {
     let folders = FOLDERS.iter().copied().chain(template.folders.iter().chain(&template.persist).map(String::as_str));
     for folder in folders {
         files::create_folder(&inside(tree, folder)?)?;
@@ -94,12 +102,19 @@ pub async fn apply(
     write(tree, MACHINE_CONFIG_PATH, &(json + "\n"))?;
     write(tree, &format!("/etc/systemd/system/{AGENT_UNIT}"), AGENT_UNIT_TEXT)?;
     files::write(&inside(tree, AGENT)?, &files::read(agent)?, 0o755)?;
+    users::write(tree, template)?;
+    egress::write(tree, template)?;
+    let preloaded = preload::put(tree, template)?;
 
     let sandbox = Sandbox::of_tree(tree).variable("SOURCE_DATE_EPOCH", debian::PACKAGE_EPOCH.to_string());
     sandbox.run::<&str>(reporter, "systemd-sysusers", &[]).await?;
+    users::check(tree, template)?;
     let named =
         |wanted: bool| template.units.iter().filter(move |(_, on)| **on == wanted).map(|(unit, _)| unit.as_str());
-    let enable: Vec<&str> = ["enable"].into_iter().chain(named(true)).chain([AGENT_UNIT]).collect();
+    let images = Some(preload::UNIT).filter(|_| preloaded.images > 0);
+    let rules = template.egress.as_ref().map(|_| egress::UNIT);
+    let enable: Vec<&str> =
+        ["enable"].into_iter().chain(named(true)).chain([AGENT_UNIT]).chain(images).chain(rules).collect();
     sandbox.run(reporter, "systemctl", &enable).await?;
     let mask: Vec<&str> = ["mask"].into_iter().chain(named(false)).collect();
     if mask.len() > 1 {
@@ -107,7 +122,7 @@ pub async fn apply(
     }
     // systemd-sysusers keeps the old files; they are not part of the image.
     exclude::remove(tree, ["/etc/*-", "/etc/.pwd.lock", "/run/*", "/tmp/*"])?;
-    Ok(())
+    Ok(preloaded)
 }
 
 fn sysctls(template: &MachineTemplate) -> String {

@@ -37,6 +37,8 @@ pub struct Sources<'a> {
     pub agent: &'a Path,
     /// What nothing may be older than.
     pub floor: &'a TrustFloor,
+    /// The template's arguments for the kernel.
+    pub arguments: &'a [String],
 }
 
 /// All of it, as files in the work folder.
@@ -73,7 +75,13 @@ pub async fn make(
     let own = initrd::own(work, sources.agent, &trust_root, sources.floor).map_err(BuildError::Initrd)?;
     let initrd = Sizes { packed: base.sizes.packed + own.packed, unpacked: base.sizes.unpacked + own.unpacked };
     check_size("unpacked initrd", initrd.unpacked, MAX_INITRD_UNPACKED)?;
-    let parts = uki::Parts { root: sources.root, initrd: &base.path, root_hash: &image.root.root_hash, built_at };
+    let parts = uki::Parts {
+        root: sources.root,
+        initrd: &base.path,
+        root_hash: &image.root.root_hash,
+        arguments: sources.arguments,
+        built_at,
+    };
     let signed = uki::make(tools, work, &parts, sources.keys, reporter).await.map_err(BuildError::Uki)?;
     let uki_bytes = files::length(&signed.uki)?;
     check_size("boot image", uki_bytes, MAX_UKI)?;

@@ -1,6 +1,7 @@
 //! The command line, as clap reads it, and what it asks for.
 
 use crate::{
+    apply::ApplyError,
     cache,
     command::CommandError,
     initrd::InitrdError,
@@ -308,6 +309,7 @@ pub fn code(error: &BuildError) -> Code {
         BuildError::Name { .. } | BuildError::NoMirror(_) => Code::Usage,
         BuildError::Template(_) | BuildError::NoCertificate(_) | BuildError::Agent(_) => Code::Input,
         BuildError::Locking(LockingError::Lock(_) | LockingError::Missing(_)) => Code::Input,
+        BuildError::Images(error) | BuildError::Apply(ApplyError::Preload(error)) => error.code(),
         BuildError::Keys(error) => keys_code(error),
         BuildError::Repository(
             RepositoryError::Load { .. } | RepositoryError::Trust { .. } | RepositoryError::OldKeys { .. },
@@ -419,6 +421,7 @@ pub fn hint(error: &BuildError) -> Option<String> {
         (BuildError::Name { .. }, _) => "1 to 64 letters, digits, '.', '-' and '~', a letter or digit first".into(),
         (BuildError::VersionExists { .. }, _) => "name another version with --image-version".into(),
         (BuildError::NoCertificate(_), _) => "`registrar init` writes one: ca.pem in its state folder".into(),
+        (BuildError::Images(error) | BuildError::Apply(ApplyError::Preload(error)), None) => return error.hint(),
         (BuildError::Keys(KeysError::NoKeys { .. } | KeysError::File(_)), _) => {
             "make a development key set with: image-builder keys init --out DIR".into()
         }

@@ -17,6 +17,7 @@ use crate::{
         lock::{Layer, Lock, Package},
         store::{self, FetchError, Sources},
     },
+    preload::{self, PreloadError},
     report::{Reporter, Steps, Summary, mebibytes},
     repository::{Expiry, Publication, Repository, RepositoryError},
     root_image::{self, RootImageError, Seeds},
@@ -27,6 +28,7 @@ use crate::{
     uki::UkiError,
 };
 use contracts::{
+    enrollment::NodeFile,
     machine::MachineConfig,
     manifest::{Bios, Channel, ImageManifest, TrustFloor},
 };
@@ -125,6 +127,9 @@ pub enum BuildError {
     /// The agent that was named.
     #[error("the agent cannot be used")]
     Agent(#[source] InitrdError),
+    /// A container image that the template names.
+    #[error(transparent)]
+    Images(PreloadError),
     /// The registrar's CA.
     #[error("{} holds no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
@@ -216,6 +221,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     if let Some(path) = &lock_file {
         locking::read(path, &template)?;
     }
+    preload::check(&template).map_err(BuildError::Images)?;
     let keys = Keys::open(&request.keys).map_err(BuildError::Keys)?;
     // After what needs no rights: a wrong file is found by whoever may read it.
     check_host()?;
@@ -258,8 +264,9 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let tree = work.path().join("root");
     let reporter = steps.begin();
     trees::copy(&root.path, &tree, "--link", reporter).await.map_err(BuildError::Copy)?;
-    apply::apply(&tree, &template, &machine, &request.agent, reporter).await.map_err(BuildError::Apply)?;
-    steps.done(&format!("{} files, {} units", template.files.len(), template.units.len()));
+    let preloaded =
+        apply::apply(&tree, &template, &machine, &request.agent, reporter).await.map_err(BuildError::Apply)?;
+    steps.done(&format!("{} files, {} units{preloaded}", template.files.len(), template.units.len()));
 
     let seeds = Seeds::of(&input_key(&template, &image_version, &root.key, &request.agent)?);
     let epoch = built_at.unix_timestamp();
@@ -271,7 +278,14 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     // The root's data goes into chunks while its hash tree and what starts it are made.
     let reporter = steps.begin();
     let floor = TrustFloor { version: contracts::VERSION, built_at, roles: repository.next_versions() };
-    let sources = boot::Sources { tools: &tools, root: &root, keys: &keys, agent: &request.agent, floor: &floor };
+    let sources = boot::Sources {
+        tools: &tools,
+        root: &root,
+        keys: &keys,
+        agent: &request.agent,
+        floor: &floor,
+        arguments: &template.kernel_arguments,
+    };
     let kept = archive::kept(&cache);
     let packer = Packer::new(work.path(), Earlier::open_folder(&kept).await?, tokio::runtime::Handle::current());
     let packer = packer.map_err(BuildError::Archive)?;
@@ -431,8 +445,20 @@ fn machine_config(template: &MachineTemplate, image_version: &str) -> MachineCon
         image_version: image_version.to_owned(),
         data_disks: template.data_disks.clone(),
         persist: template.persist.iter().cloned().collect(),
+        state_formats: template.state_formats.clone(),
+        late_files: late_files(template),
+        late_parameters: template.late_parameters.clone(),
         join: template.join.clone(),
     }
+}
+
+fn late_files(template: &MachineTemplate) -> Vec<NodeFile> {
+    let file = |(path, file): (&String, &profiles::File)| NodeFile {
+        path: path.clone(),
+        mode: format!("{:04o}", file.mode),
+        content: file.content.clone(),
+    };
+    template.late_files.iter().map(file).collect()
 }
 
 fn input_key(
@@ -441,7 +467,11 @@ fn input_key(
     packages: &str,
     agent: &Path,
 ) -> Result<String, BuildError> {
-    let inputs = InputHash::default().with("template", format!("{template:?}")).with("version", image_version);
+    let mut content = template.clone();
+    // Where packages and container images lie differs from host to host; what they are says the root, and their digests.
+    content.repositories.clear();
+    content.container_images.values_mut().for_each(|image| image.source.clear());
+    let inputs = InputHash::default().with("template", format!("{content:?}")).with("version", image_version);
     Ok(inputs.with("packages", packages).with("agent", files::sha256(agent)?).finish())
 }
 

@@ -23,10 +23,12 @@ pub enum UkiError {
     File(#[from] FileError),
 }
 
-/// The command line, which is signed and the same everywhere: it never says whether to install.
+/// The command line, which is signed and the same everywhere: it never says whether to install. The template's arguments come
+/// last, so that they win where the kernel takes the last one.
 #[must_use]
-pub fn command_line(root_hash: &str) -> String {
-    format!("roothash={root_hash} console=tty0 console=ttyS0,115200 panic=30 quiet")
+pub fn command_line(root_hash: &str, arguments: &[String]) -> String {
+    let own = format!("roothash={root_hash} console=tty0 console=ttyS0,115200 panic=30 quiet");
+    arguments.iter().fold(own, |line, argument| line + " " + argument)
 }
 
 /// Answers programs that ask for the time with FAKETIME (faketime(1)).
@@ -56,6 +58,8 @@ pub struct Parts<'a> {
     pub initrd: &'a Path,
     /// The root hash, for the command line.
     pub root_hash: &'a str,
+    /// The template's arguments, for the same.
+    pub arguments: &'a [String],
     /// The time that the signature carries.
     pub built_at: OffsetDateTime,
 }
@@ -72,7 +76,7 @@ pub async fn make(
     reporter: &mut dyn Reporter,
 ) -> Result<Signed, UkiError> {
     let kernel = &parts.root.kernel;
-    files::write(&work.join("cmdline"), command_line(parts.root_hash).as_bytes(), 0o644)?;
+    files::write(&work.join("cmdline"), command_line(parts.root_hash, parts.arguments).as_bytes(), 0o644)?;
     files::link_or_copy(parts.initrd, &work.join("initrd.zst"))?;
     let sandbox = tools.sandbox(work).bind(&parts.root.packages, TREE).bind(&keys.secure_boot(), KEYS);
     let arguments = [
@@ -111,7 +115,15 @@ mod tests {
 
     #[test]
     fn the_command_line_is_the_documented_one() {
-        insta::assert_snapshot!(command_line(&"ab".repeat(32)));
+        insta::assert_snapshot!(command_line(&"ab".repeat(32), &[]));
+    }
+
+    #[test]
+    fn arguments_of_templates_come_last_and_fit_on_bios_machines() {
+        let line =
+            command_line(&"ab".repeat(32), &["console=ttyS1".into(), "x".repeat(profiles::MOST_KERNEL_BYTES - 15)]);
+        assert!(line.contains(" quiet console=ttyS1 xxx"));
+        assert!(contracts::bios::environment(&line).is_some());
     }
 
     #[test]

@@ -110,6 +110,41 @@ fn wrong_files() {
 }
 
 #[test]
+fn container_images_that_are_not_what_the_template_says() {
+    const ZERO: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+    let place = ready();
+    let template = std::fs::read_to_string(place.path(SHIPPED)).unwrap();
+    place.file("templates/k8s-worker.yaml", &template.replace("kubernetes-node]", "kubernetes-node, store]"));
+    place.file("configuration/store.yaml", &profile("ConfigurationProfile", "  units: {}\n"));
+    let folder = place.path("layout");
+    let mut said = Vec::new();
+    for files in [&[][..], &["oci-layout"], &["oci-layout", "index.json"]] {
+        for name in files {
+            let text = match *name {
+                "oci-layout" => "{\"imageLayoutVersion\": \"1.0.0\"}".to_owned(),
+                _ => format!(
+                    "{{\"schemaVersion\": 2, \"manifests\": [{{\"mediaType\": \"\", \"digest\": \"{}\", \"size\": 1}}]}}",
+                    ZERO.replace('0', "1")
+                ),
+            };
+            place.file(&format!("layout/{name}"), &text);
+        }
+        std::fs::create_dir_all(&folder).unwrap();
+        let images = format!(
+            "  packages: []\n  containerImages:\n    - {{reference: \"registry.example/till:1\", source: {}, digest: \"{ZERO}\"}}\n",
+            folder.display()
+        );
+        place.file("software/store.yaml", &profile("SoftwareProfile", &images));
+        said.push(place.run(&build(SHIPPED, &[])));
+    }
+    assert_snapshot!(said.join("\n"));
+}
+
+fn profile(kind: &str, spec: &str) -> String {
+    format!("apiVersion: shelfboot.dev/v1\nkind: {kind}\nmetadata: {{name: store}}\nspec:\n{spec}")
+}
+
+#[test]
 fn wrong_keys() {
     use std::os::unix::fs::PermissionsExt as _;
     let none = ready();

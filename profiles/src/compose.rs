@@ -1,22 +1,25 @@
 //! Merges a template and its profiles. Pure: documents in, a [`MachineTemplate`] or a [`Problem`] out.
 
 use crate::{
+    container_image, egress,
     error::{Problem, Problems},
-    parameters,
+    kernel, late_files,
+    parameters::{self, Parameters},
     shapes::{
         CertificateSpec, ConfigurationDocument, FileSpec, ReadySpec, RepositorySpec, SettingsDocument,
         SoftwareDocument, TemplateDocument,
     },
-    template::{AptRepository, File, MachineTemplate, SigningKey},
-    validate,
+    state_format,
+    template::{AptRepository, MachineTemplate, SigningKey},
+    users, validate,
     yaml::{Placed, Source},
 };
 use contracts::{
-    fill::{self, SubstituteError, Values},
+    fill::{self, SubstituteError},
     join::{self, Driver},
     machine::{CertificateConfig, DataDisks, JoinConfig, JoinFile, ReadyCheck},
 };
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 /// A document and where it came from.
 #[derive(Debug)]
@@ -37,13 +40,13 @@ pub(crate) struct Documents {
 /// A parameter without a default that nothing names a value for.
 pub(crate) const MISSING_VALUE: &str = "missing-value";
 
-type Checked<T> = Result<T, Box<Problem>>;
+pub(crate) type Checked<T> = Result<T, Box<Problem>>;
 
 /// Merges, in the order in which the template names them: software, then configuration; later ones win. Everything that is
 /// wrong is noted; `None` when there is no join to be had.
 pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<MachineTemplate> {
     let template = &documents.template;
-    let values = parameter_values(documents, problems);
+    let values = parameters::read(documents, problems);
     let name = problems.keep(validate::name(&template.source, &template.document.metadata.name));
     let mut merged = MachineTemplate {
         name: name.unwrap_or_default(),
@@ -52,13 +55,20 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
         base_packages: Default::default(),
         repositories: Default::default(),
         exclude: Default::default(),
+        container_images: Default::default(),
         files: Default::default(),
+        late_files: Default::default(),
+        late_parameters: values.late.clone(),
         links: Default::default(),
         folders: Default::default(),
         units: Default::default(),
         sysctls: Default::default(),
         modules: Default::default(),
+        kernel_arguments: Default::default(),
+        users: Default::default(),
+        egress: None,
         persist: Default::default(),
+        state_formats: state_format::read(template, problems),
         data_disks: problems.keep(data_disks(template, &values)).flatten(),
         join: JoinConfig {
             driver: String::new(),
@@ -77,42 +87,12 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
     for profile in &documents.configuration {
         add_configuration(&mut merged, profile, &values, problems);
     }
+    late_files::check_places(documents, &merged, problems);
     merged.join = join(template, &values, problems)?;
     Some(merged)
 }
 
-/// The parameters that the profiles declare, with their defaults and then the settings' values, each of its kind.
-pub(crate) fn parameter_values(documents: &Documents, problems: &mut Problems) -> Values {
-    let software = documents.software.iter().map(|named| (&named.source, &named.document.spec.parameters));
-    let configuration = documents.configuration.iter().map(|named| (&named.source, &named.document.spec.parameters));
-    let mut declared = BTreeMap::new();
-    let mut values = Values::new();
-    for (source, parameters) in software.chain(configuration) {
-        for (name, parameter) in parameters {
-            if let Some(default) = &parameter.default {
-                problems.keep(parameters::check(source, default, name, parameter));
-            }
-            values.insert(name.clone(), parameter.default.as_ref().map(|default| default.value.clone()));
-            declared.insert(name, parameter);
-        }
-    }
-    let Some(settings) = &documents.settings else { return values };
-    for (name, value) in &settings.document.parameters {
-        let Some(parameter) = declared.get(name) else {
-            let known: Vec<&str> = values.keys().map(String::as_str).collect();
-            let message = format!("no profile of this template has a parameter '{name}'");
-            let fix = format!("the parameters are {}", known.join(", "));
-            problems.note(*settings.source.problem(value, "undeclared-parameter", message, fix));
-            continue;
-        };
-        if problems.keep(parameters::check(&settings.source, value, name, parameter)).is_some() {
-            values.insert(name.clone(), Some(value.value.clone()));
-        }
-    }
-    values
-}
-
-fn data_disks(template: &Named<TemplateDocument>, values: &Values) -> Checked<Option<DataDisks>> {
+fn data_disks(template: &Named<TemplateDocument>, values: &Parameters) -> Checked<Option<DataDisks>> {
     let Some(spec) = &template.document.spec.data_disks else { return Ok(None) };
     let text = fill(&template.source, &spec.smallest, values)?;
     match parameters::bytes(&text) {
@@ -124,7 +104,7 @@ fn data_disks(template: &Named<TemplateDocument>, values: &Values) -> Checked<Op
     }
 }
 
-fn join(template: &Named<TemplateDocument>, values: &Values, problems: &mut Problems) -> Option<JoinConfig> {
+fn join(template: &Named<TemplateDocument>, values: &Parameters, problems: &mut Problems) -> Option<JoinConfig> {
     let (source, spec) = (&template.source, &template.document.spec.join);
     let driver = join::driver(&spec.driver.value);
     if driver.is_none() {
@@ -163,7 +143,7 @@ fn certificate(
     source: &Source,
     spec: &CertificateSpec,
     driver: Option<Driver>,
-    values: &Values,
+    values: &Parameters,
 ) -> Checked<CertificateConfig> {
     if let Some(driver) = driver.filter(|driver| !driver.certificates.contains(&spec.purpose.value.as_str())) {
         let message = format!("the driver {} has no certificates for '{}'", driver.name, spec.purpose.value);
@@ -185,7 +165,7 @@ fn certificate(
 }
 
 /// What the region gives may be a secret: only the machine's root reads it unless the template says otherwise.
-fn join_file(source: &Source, spec: &FileSpec, driver: Option<Driver>, values: &Values) -> Checked<JoinFile> {
+fn join_file(source: &Source, spec: &FileSpec, driver: Option<Driver>, values: &Parameters) -> Checked<JoinFile> {
     let mode = spec.mode.as_ref().map_or(Ok(0o600), |mode| validate::mode(source, mode))?;
     Ok(JoinFile {
         path: validate::path(source, &spec.path)?,
@@ -195,12 +175,17 @@ fn join_file(source: &Source, spec: &FileSpec, driver: Option<Driver>, values: &
 }
 
 /// Fills in parameters, and leaves what the machine and the region know.
-fn fill_at_join(source: &Source, at: &Placed<String>, driver: Option<Driver>, values: &Values) -> Checked<String> {
+fn fill_at_join(source: &Source, at: &Placed<String>, driver: Option<Driver>, values: &Parameters) -> Checked<String> {
     let later = |name: &str| match driver {
         Some(driver) => driver.fills(name),
         None => name == join::MACHINE_NAME || name.starts_with("region."),
     };
-    fill::substitute_now(&at.value, values, later).map_err(|error| {
+    fill::substitute_now(&at.value, &values.now, later).map_err(|error| {
+        if let SubstituteError::Unknown(name) = &error
+            && values.late.contains_key(name)
+        {
+            return late_files::too_early(source, at, name);
+        }
         let more = driver.map_or_else(String::new, |driver| {
             let region: Vec<String> = driver.values.iter().map(|value| format!("region.{value}")).collect();
             let known = [&[join::MACHINE_NAME.to_owned()], region.as_slice()].concat().join(", ");
@@ -213,7 +198,7 @@ fn fill_at_join(source: &Source, at: &Placed<String>, driver: Option<Driver>, va
 fn add_software(
     merged: &mut MachineTemplate,
     profile: &Named<SoftwareDocument>,
-    values: &Values,
+    values: &Parameters,
     problems: &mut Problems,
 ) {
     let (source, spec) = (&profile.source, &profile.document.spec);
@@ -230,10 +215,15 @@ fn add_software(
             merged.repositories.insert(repository.name.value.clone(), checked);
         }
     }
+    for image in &spec.container_images {
+        if let Some((reference, image)) = problems.keep(container_image::read(source, image, values)) {
+            merged.container_images.insert(reference, image);
+        }
+    }
     merged.exclude.extend(spec.exclude.iter().filter_map(|path| problems.keep(validate::path(source, path))));
 }
 
-fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Checked<AptRepository> {
+fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Parameters) -> Checked<AptRepository> {
     let uri = fill(source, &spec.uri, values)?;
     let remote = ["https://", "http://", "file:///", "copy:///", "file:/", "copy:/"];
     if !remote.iter().any(|scheme| uri.starts_with(scheme)) || uri.contains(char::is_whitespace) {
@@ -275,20 +265,21 @@ fn apt_repository(source: &Source, spec: &RepositorySpec, values: &Values) -> Ch
 fn add_configuration(
     merged: &mut MachineTemplate,
     profile: &Named<ConfigurationDocument>,
-    values: &Values,
+    values: &Parameters,
     problems: &mut Problems,
 ) {
     let (source, spec) = (&profile.source, &profile.document.spec);
     problems.keep(validate::name(source, &profile.document.metadata.name));
     for file in &spec.files {
-        if let Some((path, file)) = problems.keep(image_file(source, file, values)) {
+        if let Some((path, file)) = problems.keep(late_files::read(source, file, values)) {
             merged.links.remove(&path);
-            merged.files.insert(path, file);
+            file.put(path, merged);
         }
     }
     for link in &spec.links {
         if let Some(path) = problems.keep(validate::path(source, &link.path)) {
             merged.files.remove(&path);
+            merged.late_files.remove(&path);
             merged.links.insert(path, link.target.value.clone());
         }
     }
@@ -301,21 +292,29 @@ fn add_configuration(
             merged.sysctls.insert(name.clone(), value);
         }
     }
+    for at in &spec.kernel_arguments {
+        let argument = problems.keep(kernel::argument(source, at, values));
+        argument.map(|argument| problems.keep(kernel::add(source, at, argument, &mut merged.kernel_arguments)));
+    }
+    for user in &spec.users {
+        problems.keep(users::add(source, user, values, &mut merged.users));
+    }
+    if let Some(egress) = &spec.egress {
+        egress::add(source, egress, values, merged.egress.get_or_insert_default(), problems);
+    }
     merged.folders.extend(spec.folders.iter().filter_map(|path| problems.keep(validate::path(source, path))));
     merged.modules.extend(spec.modules.iter().filter_map(|module| problems.keep(validate::module(source, module))));
     merged.persist.extend(spec.persist.iter().filter_map(|path| problems.keep(validate::path(source, path))));
 }
 
-fn image_file(source: &Source, spec: &FileSpec, values: &Values) -> Checked<(String, File)> {
-    let mode = spec.mode.as_ref().map_or(Ok(0o644), |mode| validate::mode(source, mode))?;
-    Ok((validate::path(source, &spec.path)?, File { mode, content: fill(source, &spec.content, values)? }))
+pub(crate) fn fill(source: &Source, at: &Placed<String>, values: &Parameters) -> Checked<String> {
+    fill::substitute(&at.value, &values.now).map_err(|error| match &error {
+        SubstituteError::Unknown(name) if values.late.contains_key(name) => late_files::too_early(source, at, name),
+        _ => unfilled(source, at, &error, ""),
+    })
 }
 
-fn fill(source: &Source, at: &Placed<String>, values: &Values) -> Checked<String> {
-    fill::substitute(&at.value, values).map_err(|error| unfilled(source, at, &error, ""))
-}
-
-fn unfilled(source: &Source, at: &Placed<String>, error: &SubstituteError, more: &str) -> Box<Problem> {
+pub(crate) fn unfilled(source: &Source, at: &Placed<String>, error: &SubstituteError, more: &str) -> Box<Problem> {
     let (code, part, fix) = match error {
         SubstituteError::Unknown(name) => {
             let fix = format!("declare it under 'parameters:', or write $${{{name}}}{more}");

@@ -1,9 +1,11 @@
 //! What a template comes to, and where each part of it was written.
 
 use crate::{
-    compose::{Documents, MISSING_VALUE, Named, compose, parameter_values},
+    compose::{Documents, MISSING_VALUE, Named, compose},
+    egress,
     error::{Problems, ProfileError},
     load::read_documents,
+    parameters,
     shapes::{ConfigurationDocument, SoftwareDocument},
     template::MachineTemplate,
     yaml::{Placed, Source},
@@ -61,18 +63,23 @@ pub fn explain(template: &Path, settings: Option<&Path>) -> Result<Explanation, 
     }
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 16] = [
     "parameters",
     "packages",
     "repositories",
     "exclude",
+    "containerImages",
     "files",
     "links",
     "folders",
     "units",
     "sysctls",
     "modules",
+    "kernelArguments",
+    "users",
+    "egress",
     "persist",
+    "stateFormats",
 ];
 
 fn parts(documents: &Documents, merged: Option<&MachineTemplate>) -> Explanation {
@@ -85,10 +92,19 @@ fn parts(documents: &Documents, merged: Option<&MachineTemplate>) -> Explanation
             .iter()
             .for_each(|(name, value)| written.note("parameters", name.clone(), "", source, value));
     }
-    let values = parameter_values(documents, &mut Problems::default());
+    let Named { source, document } = &documents.template;
+    for state in &document.spec.state_formats {
+        let back = if state.going_back_safe { "safe" } else { "not safe" };
+        let value = format!("{}, going back is {back}", state.format.value);
+        written.note("stateFormats", state.path.value.clone(), &value, source, &state.path);
+    }
+    let values = parameters::read(documents, &mut Problems::default());
     for part in &mut written.0 {
         part.value = match (part.section, merged) {
-            ("parameters", _) => values.get(&part.name).cloned().flatten(),
+            ("parameters", _) => match values.late.get(&part.name) {
+                Some(value) => Some(format!("{} (or as its store says)", value.as_deref().unwrap_or("no value"))),
+                None => values.now.get(&part.name).cloned().flatten(),
+            },
             // Filled in, where everything has a value.
             ("repositories", Some(merged)) => {
                 let repository = merged.repositories.get(&part.name);
@@ -115,6 +131,10 @@ fn software(written: &mut Written, profile: &Named<SoftwareDocument>) {
     for repository in &spec.repositories {
         written.note("repositories", repository.name.value.clone(), &repository.uri.value, source, &repository.name);
     }
+    for image in &spec.container_images {
+        let value = format!("{} from {}", image.digest.value, image.source.value);
+        written.note("containerImages", image.reference.value.clone(), &value, source, &image.reference);
+    }
     spec.exclude.iter().for_each(|path| written.note("exclude", path.value.clone(), "", source, path));
 }
 
@@ -133,6 +153,18 @@ fn configuration(written: &mut Written, profile: &Named<ConfigurationDocument>) 
         units.iter().for_each(|unit| written.note("units", unit.value.clone(), word, source, unit));
     }
     spec.sysctls.iter().for_each(|(name, value)| written.note("sysctls", name.clone(), &value.value, source, value));
+    let arguments = &spec.kernel_arguments;
+    arguments.iter().for_each(|word| written.note("kernelArguments", word.value.clone(), "", source, word));
+    for user in &spec.users {
+        written.note("users", user.name.value.clone(), &format!("uid {}", user.uid.value), source, &user.name);
+    }
+    for rule in spec.egress.iter().flat_map(|egress| &egress.allow) {
+        let list = |items: &[Placed<String>]| items.iter().map(|at| at.value.as_str()).collect::<Vec<_>>().join(", ");
+        let how = format!("{} {}", egress::word(rule.protocol.as_ref()), list(&rule.ports));
+        if let Some(first) = rule.to.first() {
+            written.note("egress", list(&rule.to), how.trim_end(), source, first);
+        }
+    }
     for (section, list) in [("folders", &spec.folders), ("modules", &spec.modules), ("persist", &spec.persist)] {
         list.iter().for_each(|item| written.note(section, item.value.clone(), "", source, item));
     }

@@ -10,23 +10,32 @@
 
 pub mod check;
 pub mod compose;
+mod container_image;
+mod egress;
 mod entries;
 pub mod error;
 pub mod explain;
+mod kernel;
+mod late_files;
 pub mod load;
 mod parameters;
 pub mod schema;
 pub mod shapes;
 pub mod shipped;
+mod state_format;
 pub mod template;
+mod users;
 mod validate;
 mod yaml;
 
 pub use check::{check, check_text};
 pub use error::{Problem, ProfileError};
 pub use explain::{Explanation, explain};
+pub use kernel::MOST_BYTES as MOST_KERNEL_BYTES;
 pub use load::load;
-pub use template::{AptRepository, File, MachineTemplate, SigningKey};
+pub use template::{
+    AptRepository, ContainerImage, Egress, EgressRule, File, MachineTemplate, Network, Protocol, SigningKey, User,
+};
 
 /// The `apiVersion` of every document that this crate reads.
 pub const API_VERSION: &str = "shelfboot.dev/v1";

@@ -1,19 +1,59 @@
-//! What a parameter's values look like. Each rule says what is wrong and what to write instead.
+//! Parameters: who says their values, and what those look like. Each rule says what is wrong and what to write instead.
 
 use crate::{
-    error::Problem,
-    shapes::{ParameterKind, ParameterSpec},
+    compose::Documents,
+    error::{Problem, Problems},
+    shapes::{ParameterKind, ParameterSpec, Scope},
     yaml::{Placed, Source},
 };
-use std::net::IpAddr;
+use contracts::fill::Values;
+use std::{collections::BTreeMap, net::IpAddr};
+
+/// Values of parameters by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parameters {
+    /// For good.
+    pub(crate) now: Values,
+    /// Until a region or a store says otherwise.
+    pub(crate) late: Values,
+}
+
+/// The parameters that the profiles declare, with their defaults and then the settings' values, each of its kind.
+pub(crate) fn read(documents: &Documents, problems: &mut Problems) -> Parameters {
+    let software = documents.software.iter().map(|named| (&named.source, &named.document.spec.parameters));
+    let configuration = documents.configuration.iter().map(|named| (&named.source, &named.document.spec.parameters));
+    let mut declared = BTreeMap::new();
+    let mut values = Values::new();
+    for (source, parameters) in software.chain(configuration) {
+        for (name, parameter) in parameters {
+            if let Some(default) = &parameter.default {
+                problems.keep(check(source, default, name, parameter));
+            }
+            values.insert(name.clone(), parameter.default.as_ref().map(|default| default.value.clone()));
+            declared.insert(name, parameter);
+        }
+    }
+    let settings =
+        documents.settings.iter().flat_map(|s| s.document.parameters.iter().map(move |each| (&s.source, each)));
+    for (source, (name, value)) in settings {
+        let Some(parameter) = declared.get(name) else {
+            let known: Vec<&str> = values.keys().map(String::as_str).collect();
+            let message = format!("no profile of this template has a parameter '{name}'");
+            let fix = format!("the parameters are {}", known.join(", "));
+            problems.note(*source.problem(value, "undeclared-parameter", message, fix));
+            continue;
+        };
+        if problems.keep(check(source, value, name, parameter)).is_some() {
+            values.insert(name.clone(), Some(value.value.clone()));
+        }
+    }
+    let is_late = |name: &String| declared.get(name).is_some_and(|parameter| parameter.per == Scope::Store);
+    let (late, now) = values.into_iter().partition(|(name, _)| is_late(name));
+    Parameters { now, late }
+}
 
 /// Checks a default, or a value from the settings file.
-pub(crate) fn check(
-    source: &Source,
-    at: &Placed<String>,
-    name: &str,
-    parameter: &ParameterSpec,
-) -> Result<(), Box<Problem>> {
+fn check(source: &Source, at: &Placed<String>, name: &str, parameter: &ParameterSpec) -> Result<(), Box<Problem>> {
     let text = at.value.as_str();
     let may_be_empty = parameter.default.as_ref().is_some_and(|default| default.value.is_empty());
     if text.is_empty() && may_be_empty {

@@ -5,6 +5,10 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
 
+mod parts;
+
+pub use parts::{ContainerImageSpec, EgressRuleSpec, EgressSpec, StateFormatSpec, UserSpec};
+
 /// `kind: MachineTemplate`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -44,6 +48,9 @@ pub struct TemplateSpec {
     /// Disks for the data of the machine's role.
     #[serde(default)]
     pub data_disks: Option<DataDisksSpec>,
+    /// What is kept over updates, and whether an older version of the software can read it.
+    #[serde(default)]
+    pub state_formats: Vec<StateFormatSpec>,
     /// How the machine joins its cluster.
     pub join: JoinSpec,
 }
@@ -141,6 +148,9 @@ pub struct SoftwareSpec {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub exclude: Vec<Spanned<String>>,
+    /// Container images that containerd has before the first pod starts.
+    #[serde(default)]
+    pub container_images: Vec<ContainerImageSpec>,
 }
 
 /// An apt repository.
@@ -177,10 +187,25 @@ pub struct ParameterSpec {
     /// The values that there are, for `type: choice`.
     #[serde(default)]
     pub choices: Vec<String>,
+    /// Who may say its value.
+    #[serde(default)]
+    pub per: Scope,
     /// Its value when the settings file names none. Without a default, the settings file must name one.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub default: Option<Spanned<String>>,
+}
+
+/// Who may say the value of a parameter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// The settings file, when the image is built.
+    #[default]
+    Build,
+    /// The registrar's inventory as well, for a region and for each store. Only files below `/etc` can hold it: the machine fills
+    /// them in.
+    Store,
 }
 
 /// What a parameter's values look like. Empty values are fine where the default is empty.
@@ -246,6 +271,16 @@ pub struct ConfigurationSpec {
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub modules: Vec<Spanned<String>>,
+    /// Arguments for the kernel, behind those that every image has. They are signed with the boot image.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub kernel_arguments: Vec<Spanned<String>>,
+    /// System users with fixed numbers.
+    #[serde(default)]
+    pub users: Vec<UserSpec>,
+    /// What the machine itself may send. With one such list in any profile, everything else is refused.
+    #[serde(default)]
+    pub egress: Option<EgressSpec>,
     /// Folders that are kept on the state partition.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

@@ -15,6 +15,8 @@ pub struct Inventory {
     pub stores: BTreeMap<String, Vec<Machine>>,
     /// What each template takes to be admitted, where the file says so.
     pub tiers: BTreeMap<String, Tier>,
+    parameters: BTreeMap<String, String>,
+    store_parameters: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// What it takes to be admitted for the first time.
@@ -30,6 +32,11 @@ pub enum Tier {
 /// Shipped templates for which a store's router is not to be trusted alone, unless the inventory says otherwise: they hold
 /// other machines' data, or command them, or share a message bus with those that do.
 const NEED_A_PERSON: [&str; 4] = ["hypervisor", "k8s-control-plane", "storage-backend", "storage-node"];
+
+/// Bounds of what one store may be told: an answer to a machine stays small.
+const MAX_PARAMETERS: usize = 64;
+const MAX_NAME: usize = 128;
+const MAX_VALUE: usize = 1024;
 
 /// One inventory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +54,13 @@ impl Inventory {
     #[must_use]
     pub fn machines_of(&self, store: &str) -> &[Machine] {
         self.stores.get(store).map_or(&[], Vec::as_slice)
+    }
+
+    /// Values of parameters for the machines of a store: the region's, and over them the store's own.
+    #[must_use]
+    pub fn parameters_of(&self, store: &str) -> BTreeMap<String, String> {
+        let own = self.store_parameters.get(store).into_iter().flatten();
+        self.parameters.iter().chain(own).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// What a machine of this template needs to be admitted.
@@ -75,6 +89,8 @@ struct Document {
     kind: Spanned<String>,
     #[serde(default)]
     templates: Vec<TemplateShape>,
+    #[serde(default)]
+    parameters: BTreeMap<String, Spanned<String>>,
     stores: Vec<StoreShape>,
 }
 
@@ -89,6 +105,8 @@ struct TemplateShape {
 #[serde(deny_unknown_fields)]
 struct StoreShape {
     name: Spanned<String>,
+    #[serde(default)]
+    parameters: BTreeMap<String, Spanned<String>>,
     machines: Vec<MachineShape>,
 }
 
@@ -128,9 +146,11 @@ fn validate(document: Document) -> Result<Inventory, Complaint> {
             return Err(Complaint::about(&template.name, text));
         }
     }
+    inventory.parameters = parameters(document.parameters)?;
     let mut names = HashMap::new();
     for store in document.stores {
         check_label(&store.name)?;
+        inventory.store_parameters.insert(store.name.value.clone(), parameters(store.parameters)?);
         let mut macs = HashMap::new();
         let mut machines = Vec::new();
         for shape in store.machines {
@@ -151,6 +171,28 @@ fn validate(document: Document) -> Result<Inventory, Complaint> {
         }
     }
     Ok(inventory)
+}
+
+/// Values for parameters of templates. What they are for knows the template: a value that it has no place for is left alone.
+fn parameters(shapes: BTreeMap<String, Spanned<String>>) -> Result<BTreeMap<String, String>, Complaint> {
+    let count = shapes.len();
+    let mut values = BTreeMap::new();
+    for (name, value) in shapes {
+        if name.is_empty()
+            || name.len() > MAX_NAME
+            || !name.bytes().all(|b| b.is_ascii_graphic() && !b"${}".contains(&b))
+        {
+            return Err(Complaint::about(&value, format!("`{name}` is not the name of a parameter")));
+        }
+        if value.value.len() > MAX_VALUE || value.value.contains('\0') || count > MAX_PARAMETERS {
+            let text = format!(
+                "at most {MAX_PARAMETERS} parameters with at most {MAX_VALUE} bytes of text each reach a machine"
+            );
+            return Err(Complaint::about(&value, text));
+        }
+        values.insert(name, value.value);
+    }
+    Ok(values)
 }
 
 fn validate_machine(shape: MachineShape, macs: &mut HashMap<String, u64>) -> Result<Machine, Complaint> {
@@ -256,6 +298,23 @@ stores:";
         assert!(twice.starts_with("inventory.yaml:5:") && twice.contains("twice"), "{twice}");
         let unknown = complaint(&GOOD.replace("stores:", &policy.replace("admission: store", "admission: nobody")));
         assert!(unknown.starts_with("inventory.yaml:5:"), "{unknown}");
+    }
+
+    #[test]
+    fn a_store_says_more_than_its_region() {
+        let text = "parameters: {till.port: \"9100\", till.word: north}
+stores:
+  - name: store-2
+    parameters: {till.word: \"${quay}\"}
+    machines: []";
+        let inventory = parse(Path::new("inventory.yaml"), &GOOD.replace("stores:", text)).unwrap();
+        let said = |store: &str| inventory.parameters_of(store).into_values().collect::<Vec<_>>();
+        assert_eq!(said("store-1"), ["9100", "north"]);
+        assert_eq!(said("store-2"), ["9100", "${quay}"]);
+        let name = complaint(&GOOD.replace("stores:", "parameters: {\"a b\": c}\nstores:"));
+        assert!(name.starts_with("inventory.yaml:3:") && name.contains("`a b`"), "{name}");
+        let long = complaint(&GOOD.replace("stores:", &format!("parameters: {{a: {}}}\nstores:", "x".repeat(1025))));
+        assert!(long.contains("1024 bytes"), "{long}");
     }
 
     #[test]

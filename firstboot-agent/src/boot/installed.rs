@@ -14,6 +14,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use contracts::{
     enrollment::NodeFile,
+    late,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
     manifest,
 };
@@ -21,6 +22,7 @@ use gptman::GPT;
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fs::{self, File},
     os::unix::fs::{PermissionsExt, chown},
@@ -41,6 +43,34 @@ pub struct Node {
     pub name: String,
     /// The node configuration's files.
     pub files: Vec<NodeFile>,
+    /// What the region says about parameters of the image's files.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// All files of the node configuration, those that this image leaves open among them, and what is wrong with others.
+    #[must_use]
+    pub fn all_files(&self, config: &MachineConfig) -> (Vec<NodeFile>, Vec<late::LateError>) {
+        let (late, wrong) = late::files(config, &self.parameters);
+        // What the region says in so many words counts more.
+        (late.into_iter().chain(self.files.iter().cloned()).collect(), wrong)
+    }
+}
+
+/// Writes a file of the node configuration below `root`. Nothing but `/etc` can be written.
+///
+/// # Errors
+/// When it lies elsewhere, or cannot be written.
+pub fn write_node_file(root: &Path, file: &NodeFile) -> Result<()> {
+    let place = below(root, &file.path)?;
+    ensure!(file.path.starts_with("/etc/"), "{} is not below /etc", file.path);
+    let mode = u32::from_str_radix(&file.mode, 8).with_context(|| format!("the mode of {}", file.path))?;
+    if let Some(folder) = place.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&place, &file.content).with_context(|| format!("writing {}", file.path))?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(mode)).with_context(|| format!("the mode of {}", file.path))
 }
 
 /// The slot that this boot image belongs to.
@@ -115,7 +145,7 @@ fn hand_over(slot: &Slot, root_hash: &str) -> Result<Infallible> {
         .context("moving the state partition below the root")?;
 
     let config: MachineConfig = contracts::read(&fs::read(below(root, MACHINE_CONFIG_PATH)?)?)?;
-    compose_etc(root)?;
+    compose_etc(root, &config)?;
     for path in &config.persist {
         persist(root, path).with_context(|| format!("binding {path} from the state partition"))?;
     }
@@ -123,7 +153,7 @@ fn hand_over(slot: &Slot, root_hash: &str) -> Result<Infallible> {
 }
 
 /// `/etc`: the image's below, a tmpfs above, and in it what makes this machine itself.
-fn compose_etc(root: &Path) -> Result<()> {
+fn compose_etc(root: &Path, config: &MachineConfig) -> Result<()> {
     let layers = Path::new("/run/shelfboot/etc");
     let (upper, work) = (layers.join("upper"), layers.join("work"));
     fs::create_dir_all(&upper)?;
@@ -139,6 +169,14 @@ fn compose_etc(root: &Path) -> Result<()> {
     if let Ok(bytes) = fs::read(ours.join("node.json")) {
         let node: Node = serde_json::from_slice(&bytes).context("reading node.json on the state partition")?;
         fs::write(etc.join("hostname"), format!("{}\n", node.name))?;
+        let (files, wrong) = node.all_files(config);
+        // No reason not to start: the service writes them again, and says to the store what is wrong.
+        wrong.iter().for_each(|error| console::line(&error.to_string()));
+        for file in &files {
+            if let Err(error) = write_node_file(root, file) {
+                console::line(&format!("node configuration: {error:#}"));
+            }
+        }
     }
     Ok(())
 }
@@ -220,6 +258,25 @@ mod tests {
         assert_eq!(below(Path::new("/sysroot"), "/var/lib").unwrap(), Path::new("/sysroot/var/lib"));
         assert!(below(Path::new("/sysroot"), "var").is_err());
         assert!(below(Path::new("/sysroot"), "/var/../../etc").is_err());
+    }
+
+    #[test]
+    fn files_of_the_node_configuration_stay_below_etc() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &str| NodeFile { path: path.into(), mode: "0640".into(), content: "x".into() };
+        write_node_file(root.path(), &file("/etc/shop/till.conf")).unwrap();
+        let written = root.path().join("etc/shop/till.conf");
+        assert_eq!(fs::read_to_string(&written).unwrap(), "x");
+        assert_eq!(fs::metadata(&written).unwrap().permissions().mode() & 0o777, 0o640);
+        for bad in ["/usr/bin/sh", "/etc/../usr/x", "etc/x", "/etc"] {
+            assert!(write_node_file(root.path(), &file(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_file_of_before_there_were_parameters_is_read() {
+        let node: Node = serde_json::from_str(r#"{"name":"n","files":[]}"#).unwrap();
+        assert!(node.parameters.is_empty());
     }
 
     #[test]

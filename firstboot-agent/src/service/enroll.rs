@@ -2,7 +2,7 @@
 
 use super::{Machine, identity::Identity, region::Region};
 use crate::{
-    boot::installed::{Node, STATE},
+    boot::installed::{Node, STATE, write_node_file},
     durable, facts,
     failure::{Coded, Failure},
     net::client::Netboot,
@@ -13,7 +13,7 @@ use contracts::{
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState},
     voucher::Voucher,
 };
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use uuid::Uuid;
 
 /// An admitted machine, and what it takes to ask on.
@@ -46,7 +46,7 @@ pub async fn enroll(
         netboot.voucher(&fingerprint).await.context("asking the store to vouch for this machine").code("no-voucher")?;
     let answer = region.enroll(&request(machine, &voucher, None)).await.code("region")?;
     let (id, admission) = admitted(answer, &fingerprint)?;
-    apply(&admission).code("node-configuration")?;
+    apply(machine, &admission).code("node-configuration")?;
     Ok(Enrolled { id, admission, voucher, fingerprint })
 }
 
@@ -111,8 +111,10 @@ fn admitted(answer: Enrollment, fingerprint: &str) -> Result<(Uuid, Admission), 
 }
 
 /// Takes the name and writes the node configuration: on the state partition for later boots, and here and now.
-fn apply(admission: &Admission) -> Result<()> {
-    let node = Node { name: admission.name.clone(), files: admission.files.clone() };
+fn apply(machine: &Machine, admission: &Admission) -> Result<()> {
+    let node =
+        Node { name: admission.name.clone(), files: admission.files.clone(), parameters: admission.parameters.clone() };
+    let (files, wrong) = node.all_files(&machine.config);
     let path = Path::new(STATE).join("node.json");
     let bytes = serde_json::to_vec_pretty(&node)?;
     if fs::read(&path).ok().as_deref() != Some(&bytes) {
@@ -120,16 +122,14 @@ fn apply(admission: &Admission) -> Result<()> {
     }
     nix::unistd::sethostname(&node.name).context("setting the host name")?;
     fs::write("/etc/hostname", format!("{}\n", node.name)).context("writing /etc/hostname")?;
-    for file in &node.files {
-        let mode = u32::from_str_radix(&file.mode, 8).with_context(|| format!("the mode of {}", file.path))?;
-        let path = Path::new(&file.path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+    files.iter().try_for_each(|file| write_node_file(Path::new("/"), file))?;
+    match wrong.into_iter().next() {
+        Some(error) => {
+            Err(anyhow::Error::new(error)
+                .context("name the value in the region's inventory, for the region or this store"))
         }
-        fs::write(path, &file.content).with_context(|| format!("writing {}", file.path))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

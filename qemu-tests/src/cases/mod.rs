@@ -6,9 +6,12 @@ pub mod claim;
 pub mod foreign_disk;
 pub mod hypervisor;
 pub mod member;
+pub mod pods;
+pub mod preloaded_images;
 pub mod secure_boot;
 pub mod storage_node;
 pub mod tamper;
+pub mod template_parts;
 pub mod uki_modes;
 pub mod until;
 
@@ -58,6 +61,10 @@ pub enum Story {
     SecureBoot,
     /// A Ceph OSD machine and its data.
     StorageNode,
+    /// Pods whose images came with the machine's own.
+    PreloadedImages,
+    /// A template with everything that templates can have.
+    TemplateParts,
     /// A hypervisor of Nova and a server on it.
     Hypervisor,
     /// image-builder alone, without a world.
@@ -65,7 +72,7 @@ pub enum Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 13] = [
+pub const ALL: [Case; 15] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -144,6 +151,20 @@ pub const ALL: [Case; 13] = [
         story: Story::StorageNode,
     },
     Case {
+        name: "preloaded-images",
+        about: "a pod runs on a joined worker with no registry in reach, over a power cut while images were unpacked",
+        core: false,
+        template: WORKER,
+        story: Story::PreloadedImages,
+    },
+    Case {
+        name: "template-parts",
+        about: "a template's kernel arguments, user, egress list and store's values are in force on a joined worker",
+        core: false,
+        template: WORKER,
+        story: Story::TemplateParts,
+    },
+    Case {
         name: "hypervisor",
         about: "Nova counts on the machine and starts a server on it; once revoked, its credentials are useless",
         core: false,
@@ -185,6 +206,8 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
+        Story::PreloadedImages => preloaded_images::run(plan, &mut world, report, result).await,
+        Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::Build(_) => bail!("{} needs no world", case.name),

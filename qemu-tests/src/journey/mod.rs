@@ -8,6 +8,7 @@ pub mod record;
 pub mod table;
 
 use crate::materials::{
+    container::Containers,
     image::Image,
     region::{Materials, Shape},
 };
@@ -43,4 +44,7 @@ pub struct Plan {
     /// A person has to admit the machine.
     #[serde(default)]
     pub person: bool,
+    /// The container images that the machine's image carries.
+    #[serde(default)]
+    pub containers: Option<Containers>,
 }

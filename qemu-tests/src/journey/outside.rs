@@ -3,10 +3,10 @@
 use super::Plan;
 use crate::{
     cache::Cache,
-    cases::{self, Case},
+    cases::{self, Case, Story},
     hint::{coded, hinted},
     host::mirror,
-    materials::{image, lab::LAB, programs, region},
+    materials::{container, image, lab::LAB, programs, region, site},
     report::Report,
     sandbox::{self, Apart, ThisProgram},
     whole_file,
@@ -81,9 +81,17 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         coded(Code::Host, error.to_string(), hint)
     })?;
     let lab = LAB.make(cache, &mirrors, report)?;
-    let region = region::prepare(cache, checkout, &wish.template, &mirrors, &lab.path, report)?;
+    let mut region = region::prepare(cache, checkout, &wish.template, &mirrors, &lab.path, report)?;
     let programs = programs::make(cache, checkout, report)?;
-    let image = image::make(cache, checkout, &wish.template, &programs, &region.parameters, &mirrors, report)?;
+    let mut site = site::Site::shipped(checkout, &wish.template);
+    let mut containers = None;
+    if matches!(wish.case.story, Story::PreloadedImages | Story::TemplateParts) {
+        let made = container::make(cache, &lab.path)?;
+        let folder = cache.folder("sites")?.join(wish.case.name);
+        site = site::of_a_store(&folder, &programs.image_builder, &wish.template, &made, &mut region.parameters)?;
+        containers = Some(made);
+    }
+    let image = image::make(cache, &site, &programs, &region.parameters, &mirrors, report)?;
     Ok(Plan {
         case: wish.case.name.to_owned(),
         run: cache.run_folder(wish.case.name, KEEP_RUNS)?,
@@ -95,6 +103,7 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         registrar: programs.registrar,
         image,
         person: region.person,
+        containers,
     })
 }
 

@@ -1,7 +1,7 @@
 //! The image that the demo installs: keys, the registrar's CA and the repository, made by image-builder with
 //! settings for the local Kubernetes packages.
 
-use super::programs::Programs;
+use super::{programs::Programs, site::Site};
 use crate::{
     cache::{Cache, Key},
     host::mirror::Mirrors,
@@ -45,8 +45,7 @@ pub struct Image {
 /// When image-builder or the registrar fails.
 pub fn make(
     cache: &Cache,
-    checkout: &Path,
-    template: &str,
+    site: &Site,
     programs: &Programs,
     parameters: &Map<String, Value>,
     mirrors: &Mirrors,
@@ -54,7 +53,8 @@ pub fn make(
 ) -> Result<Image> {
     let Identity { keys, registrar_state } = identity(cache, programs, report)?;
     let settings = settings_text(parameters);
-    let key = key(checkout, template, programs, &keys, &registrar_state, &settings, mirrors)?;
+    let template = site.template.as_str();
+    let key = key(site, programs, &keys, &registrar_state, &settings, mirrors)?;
     let entry = cache.make("images", &key, |folder| {
         report.line(format!("image: building {template}"));
         let file = folder.join("settings.yaml");
@@ -67,7 +67,7 @@ pub fn make(
         };
         command
             .arg("build")
-            .arg(checkout.join(format!("profiles/templates/{template}.yaml")))
+            .arg(site.folder.join(format!("templates/{template}.yaml")))
             .args(["--debian-mirror", &mirrors.debian, "--json", "--settings"])
             .arg(&file);
         if let Some(security) = &mirrors.security {
@@ -147,8 +147,7 @@ const REBUILD_AFTER_DAYS: i64 = 7;
 
 /// Everything that decides what an image contains.
 fn key(
-    checkout: &Path,
-    template: &str,
+    site: &Site,
     programs: &Programs,
     keys: &Path,
     registrar_state: &Path,
@@ -158,7 +157,7 @@ fn key(
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let period = time::OffsetDateTime::now_utc().unix_timestamp() / (REBUILD_AFTER_DAYS * 24 * 3600);
     let mut inputs = vec![
-        template.into(),
+        site.template.as_str().into(),
         settings.into(),
         mirrors.debian.as_bytes().to_vec(),
         mirrors.security.clone().unwrap_or_default().into_bytes(),
@@ -169,7 +168,7 @@ fn key(
         read(&keys.join("tuf/1.root.json"))?,
     ];
     for folder in ["templates", "software", "configuration"] {
-        let folder = checkout.join("profiles").join(folder);
+        let folder = site.folder.join(folder);
         let entries = fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
         let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
         files.sort();

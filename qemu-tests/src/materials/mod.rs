@@ -3,10 +3,12 @@
 
 pub mod builders;
 pub mod ceph;
+pub mod container;
 pub mod image;
 pub mod kubernetes;
 pub mod lab;
 pub mod openstack;
 pub mod programs;
 pub mod region;
+pub mod site;
 pub mod tree;

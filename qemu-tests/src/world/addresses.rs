@@ -21,6 +21,8 @@ pub const WAN: &str = "10.98.0.1";
 pub const REGION: &str = "10.98.0.2";
 /// Port of the API server.
 pub const API_PORT: u16 = 6443;
+/// Port at the region where a container registry would be. Nothing listens there.
+pub const REGISTRY_PORT: u16 = 5000;
 /// Port of the registrar, at the region and at netboot's relay.
 pub const REGISTRAR_PORT: u16 = 7443;
 /// The name in the registrar's certificate.

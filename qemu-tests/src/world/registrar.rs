@@ -65,7 +65,9 @@ impl Registrar {
         process::output(add.arg("--out").arg(&store_credential)).context("adding the store at the registrar")?;
 
         let inventory = write(&folder.join("inventory.yaml"), &inventory(template, person))?;
-        let (cluster, fields) = region.configuration();
+        let (cluster, mut fields) = region.configuration();
+        // Those that ship are taken for granted, a site's own one is not.
+        fields["templates"] = json!([template]);
         let config = json!({
             "apiVersion": "shelfboot.dev/v1",
             "kind": "Registrar",
@@ -136,14 +138,21 @@ async fn wait_until_listening(service: &mut Service, address: SocketAddr) -> Res
     Ok(())
 }
 
+/// What the region says about all of its stores, for templates that have a place for it.
+pub const PLACE: &str = "by the harbour";
+/// What it says about this one.
+pub const NUMBER: &str = "0042";
+
 /// One store with one machine: whatever is taken from the shelf.
 fn inventory(template: &str, person: bool) -> String {
     let document = json!({
         "apiVersion": "shelfboot.dev/v1",
         "kind": "Inventory",
         "templates": [{"name": template, "admission": if person { "person" } else { "store" }}],
+        "parameters": {"store.number": "0000", "store.place": PLACE},
         "stores": [{
             "name": at::STORE,
+            "parameters": {"store.number": NUMBER},
             "machines": [{"name": at::NODE, "template": template, "channel": "stable", "any": true}],
         }],
     });

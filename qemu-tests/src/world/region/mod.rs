@@ -71,6 +71,17 @@ impl Region {
         }
     }
 
+    /// The Kubernetes control plane.
+    ///
+    /// # Errors
+    /// When it is another cluster.
+    pub fn kubernetes(&self) -> Result<&ControlPlane> {
+        match self {
+            Self::Kubernetes(plane, _) => Ok(plane),
+            _ => bail!("this case needs a template whose machines join Kubernetes"),
+        }
+    }
+
     /// The Ceph cluster.
     ///
     /// # Errors

@@ -1,0 +1,104 @@
+//! The parts that have pages of their own in docs/templates.md: container images, users, egress lists, state formats.
+
+use crate::template::Protocol;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+/// State that a newer version of the software may write differently.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StateFormatSpec {
+    /// The folder or file, below one of the paths to persist.
+    #[schemars(with = "String")]
+    pub path: Spanned<String>,
+    /// A word that changes when the format does, for example `etcd-3.5`.
+    #[schemars(with = "String")]
+    pub format: Spanned<String>,
+    /// Software that knows an older format copes with this one.
+    pub going_back_safe: bool,
+    /// A program with its arguments that keeps a copy before the format changes.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub snapshot: Vec<Spanned<String>>,
+}
+
+/// A container image, carried inside the machine's image.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ContainerImageSpec {
+    /// The name by which pods ask for it, whole: `HOST/NAME:TAG`. A later profile's image of the same name replaces this one.
+    #[schemars(with = "String")]
+    pub reference: Spanned<String>,
+    /// The absolute path of an OCI archive (a tar file) or an OCI image layout (a folder).
+    #[schemars(with = "String")]
+    pub source: Spanned<String>,
+    /// `sha256:` and 64 hex digits: the digest of the image's manifest or index.
+    #[schemars(with = "String")]
+    pub digest: Spanned<String>,
+}
+
+/// A system user, and its group. It has no password.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct UserSpec {
+    /// A later profile's user of the same name replaces this one.
+    #[schemars(with = "String")]
+    pub name: Spanned<String>,
+    /// Its number.
+    #[schemars(with = "u32")]
+    pub uid: Spanned<u32>,
+    /// The number of the group of the same name; as the user's where there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<u32>")]
+    pub gid: Option<Spanned<u32>>,
+    /// For people.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub description: Option<Spanned<String>>,
+    /// Made at every start where it is missing; `/nonexistent` where there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub home: Option<Spanned<String>>,
+    /// `/usr/sbin/nologin` where there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub shell: Option<Spanned<String>>,
+    /// Further groups, which packages bring or other users.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub groups: Vec<Spanned<String>>,
+    /// Public keys for SSH, one line each, where a profile brings openssh-server.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ssh_keys: Vec<Spanned<String>>,
+}
+
+/// An allow-list for what the machine itself sends. The agent, the loopback address, DHCP and answers are always allowed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EgressSpec {
+    /// Questions to any name server.
+    #[serde(default)]
+    pub dns: bool,
+    /// Places.
+    #[serde(default)]
+    pub allow: Vec<EgressRuleSpec>,
+}
+
+/// Where something may be sent.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EgressRuleSpec {
+    /// Networks and addresses, also several in one text, separated by commas. When all are empty the entry is left out.
+    #[schemars(with = "Vec<String>")]
+    pub to: Vec<Spanned<String>>,
+    /// `tcp` where nothing is said.
+    #[serde(default)]
+    #[schemars(with = "Option<Protocol>")]
+    pub protocol: Option<Spanned<Protocol>>,
+    /// Ports and ranges of ports, for example `"6800-7300"`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub ports: Vec<Spanned<String>>,
+}

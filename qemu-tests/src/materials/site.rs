@@ -1,0 +1,149 @@
+//! What a retailer's own repository of templates looks like, where a case needs more than the templates that ship.
+
+use super::container::Containers;
+use crate::{process, world::addresses as at};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Map, Value, json};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A folder with `templates/`, `software/` and `configuration/`, and which template is meant.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The template's name.
+    pub template: String,
+}
+
+impl Site {
+    /// The templates of the checkout.
+    #[must_use]
+    pub fn shipped(checkout: &Path, template: &str) -> Self {
+        Self { folder: checkout.join("profiles"), template: template.to_owned() }
+    }
+}
+
+/// The name by which pods ask for an image. Nothing listens at its registry.
+#[must_use]
+pub fn reference(name: &str) -> String {
+    format!("{}:{}/shop/{name}:1", at::REGION, at::REGISTRY_PORT)
+}
+
+/// What the site's template adds to the kernel's command line.
+pub const KERNEL_ARGUMENT: &str = "audit=0";
+/// Its user, with number and home.
+pub const USER: &str = "till";
+/// See [`USER`].
+pub const UID: u32 = 900;
+/// See [`USER`].
+pub const HOME: &str = "/var/lib/till";
+
+/// A file with what the store, the region and the build say, each about one thing. A unit reads it out before the agent begins.
+pub const STORE_FILE: &str = "/etc/shop/store";
+/// What the build says.
+pub const BUILT: &str = "as it was built";
+
+/// A template of a site's own, begun with `image-builder new` like `like`, with profiles that bring container images, a kernel
+/// argument, a user, an egress list and a file that names the store.
+///
+/// # Errors
+/// When image-builder fails, or the template is not as expected.
+pub fn of_a_store(
+    folder: &Path,
+    image_builder: &Path,
+    like: &str,
+    containers: &Containers,
+    parameters: &mut Map<String, Value>,
+) -> Result<Site> {
+    const NAME: &str = "store-worker";
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    let mut new = Command::new(image_builder);
+    process::output(new.args(["new", NAME, "--like", like, "--folder"]).arg(folder))?;
+    let template = folder.join(format!("templates/{NAME}.yaml"));
+    let mut text = fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
+    for kind in ["software", "configuration"] {
+        let list = format!("{kind}: [base, kubernetes-node");
+        ensure!(text.contains(&list), "the template {like} has other profiles than expected");
+        text = text.replace(&list, &format!("{list}, store"));
+    }
+    let write = |path: &str, text: &str| {
+        let path = folder.join(path);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    };
+    write(&format!("templates/{NAME}.yaml"), &text)?;
+    write("software/store.yaml", &software(containers))?;
+    write("configuration/store.yaml", &configuration())?;
+    for (name, value) in [
+        ("images.folder", json!(containers.folder)),
+        ("containerd.sandboxImage", json!(reference("pause"))),
+        // What the unit that imports says is read from the serial line.
+        ("journal.forwardToConsole", json!("yes")),
+    ] {
+        parameters.insert(name.into(), value);
+    }
+    Ok(Site { folder: folder.to_owned(), template: NAME.into() })
+}
+
+fn software(containers: &Containers) -> String {
+    format!(
+        "apiVersion: shelfboot.dev/v1
+kind: SoftwareProfile
+metadata: {{name: store}}
+spec:
+  parameters:
+    images.folder: {{description: Where the OCI archives and layouts lie, type: path}}
+  containerImages:
+    - {{reference: \"{}\", source: \"${{images.folder}}/pause.tar\", digest: \"{}\"}}
+    - {{reference: \"{}\", source: \"${{images.folder}}/greeter\", digest: \"{}\"}}
+",
+        reference("pause"),
+        containers.pause,
+        reference("greeter"),
+        containers.greeter,
+    )
+}
+
+/// The registrar is missing in the list: the agent reaches it without, through netboot, and nobody else is to.
+fn configuration() -> String {
+    format!(
+        "apiVersion: shelfboot.dev/v1
+kind: ConfigurationProfile
+metadata: {{name: store}}
+spec:
+  parameters:
+    store.number: {{description: Of the store, per: store}}
+    store.place: {{description: Where stores are, per: store, default: nowhere}}
+    store.word: {{description: Which nobody says, per: store, default: \"{BUILT}\"}}
+  files:
+    - {{path: {STORE_FILE}, content: \"${{store.number}} ${{store.place}}, ${{store.word}}\\n\"}}
+    - path: /etc/systemd/system/shop-words.service
+      content: |
+        [Unit]
+        Before=shelfboot-agent.service
+        ConditionPathExists={STORE_FILE}
+        [Service]
+        Type=oneshot
+        ExecStart=/usr/bin/cat {STORE_FILE}
+        [Install]
+        WantedBy=multi-user.target
+  units:
+    enable: [shop-words.service]
+  kernelArguments: [{KERNEL_ARGUMENT}]
+  users:
+    - {{name: {USER}, uid: {UID}, home: {HOME}, description: Software of the tills}}
+  egress:
+    allow:
+      - {{to: [\"{region}\"], ports: [\"{}\", \"{}\"]}}
+      - {{to: [\"${{cni.podCIDR}}\"], protocol: any}}
+",
+        at::API_PORT,
+        at::REGISTRY_PORT,
+        region = at::REGION,
+    )
+}
