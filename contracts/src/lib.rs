@@ -19,9 +19,12 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod fill;
+pub mod install;
 pub mod join;
+pub mod layout;
 pub mod machine;
 pub mod manifest;
+pub mod medium;
 pub mod status;
 pub mod step;
 pub mod store;
@@ -95,6 +98,7 @@ versioned! {
     manifest::ImageManifest => "image manifest",
     manifest::Channel => "channel",
     manifest::TrustFloor => "trust floor",
+    medium::Medium => "medium",
     store::StoreAssignments => "store assignments",
     store::StoreCredential => "store credential",
     status::StoreStatus => "store status",

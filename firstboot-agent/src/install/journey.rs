@@ -24,6 +24,7 @@ use contracts::{
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
     bios,
     facts::{DiskContent, MachineFacts, Owner},
+    install::InstallRecord,
     manifest::{ImageManifest, TrustFloor},
     step::Step,
 };
@@ -208,7 +209,7 @@ async fn verify(
     // From here on the disk becomes bootable. The order matters: state first, the slot's mark next, the files that
     // the firmware finds last.
     let ca = repository.target(&manifest.registrar_ca).await.code("registrar-ca")?;
-    let record = state::InstallRecord::new(manifest, attempt, repository.versions(), owner);
+    let record = InstallRecord::new(manifest, Some(attempt), repository.versions(), owner);
     state::fill(&target.node(Role::State).code("state")?, &ca, &record).code("state")?;
     target.complete_slot_a(&manifest.root.root_hash).code("partition")?;
     let uki = repository.target(&manifest.uki).await.code("boot-files")?;

@@ -3,54 +3,12 @@
 use super::esp;
 use crate::{boot::start_mark, durable};
 use anyhow::{Context, Result};
-use contracts::{
-    VERSION,
-    facts::Owner,
-    manifest::{ImageManifest, RoleVersions},
-};
+use contracts::{facts::Owner, install::InstallRecord};
 use nix::mount::{MsFlags, mount, umount};
-use serde::{Deserialize, Serialize};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
-use uuid::Uuid;
-
-/// `/state/shelfboot/install.json`: what was installed, by which attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstallRecord {
-    /// [`contracts::VERSION`].
-    pub version: u32,
-    /// The template.
-    pub template: String,
-    /// The image's version.
-    pub image_version: String,
-    /// The attempt that installed it; the first boot goes on with it, so that the journey stays one.
-    pub attempt: Option<Uuid>,
-    /// The TUF role versions that were believed: nothing older is believed later.
-    pub roles: RoleVersions,
-    /// Whose it is: no other machine and no other store installs over it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
-}
-
-impl InstallRecord {
-    /// The record of an install that just ended.
-    #[must_use]
-    pub fn new(manifest: &ImageManifest, attempt: Uuid, roles: RoleVersions, owner: Option<Owner>) -> Self {
-        Self {
-            version: VERSION,
-            template: manifest.template.clone(),
-            image_version: manifest.image_version.clone(),
-            attempt: Some(attempt),
-            roles,
-            owner,
-        }
-    }
-
-    /// The record's place below the agent's folder.
-    pub const FILE: &'static str = "install.json";
-}
 
 /// Makes an empty ext4 file system.
 ///

@@ -11,7 +11,7 @@ use crate::{
     boot::{installed::STATE, start_mark},
     console, durable, facts,
     failure::{Coded, Failure},
-    install::{network::mac_bytes, state::InstallRecord},
+    install::network::mac_bytes,
     net::{client::Netboot, dhcp},
     report::Reporter,
     retry::Backoff,
@@ -21,6 +21,7 @@ use contracts::{
     VERSION,
     assignment::{Assignment, BootMode, MachineReport},
     facts::MachineFacts,
+    install::InstallRecord,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
     step::Step,
 };
