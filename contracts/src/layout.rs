@@ -19,6 +19,21 @@ pub const IN_PROGRESS: char = '!';
 /// Bytes of a disk image: the slots, and the least state. The machine that starts from it takes the rest of its disk.
 pub const DISK_IMAGE_BYTES: u64 = MIB + GIB + 2 * (8 * GIB + 256 * MIB) + SMALLEST_STATE + MIB;
 
+/// The boot loader on the EFI system partition, where the firmware's entry points.
+pub const LOADER_PATH: &str = "EFI/systemd/systemd-bootx64.efi";
+/// The boot loader again, for firmware that forgets its entries. Never a boot image: that would not know that it is installed.
+pub const FALLBACK_LOADER_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
+/// The boot loader's settings.
+pub const LOADER_SETTINGS_PATH: &str = "loader/loader.conf";
+/// What they say.
+pub const LOADER_SETTINGS: &[u8] = b"timeout 0\neditor no\n";
+
+/// Where a version's boot image lies on the EFI system partition.
+#[must_use]
+pub fn boot_image_path(image_version: &str) -> String {
+    format!("EFI/Linux/shelfboot-{image_version}.efi")
+}
+
 /// What a partition is for; the numbers in the table are 1 to 7. The first six lie on the disk in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

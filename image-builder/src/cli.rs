@@ -3,6 +3,7 @@
 use crate::{
     cache::{self, CacheError},
     command::CommandError,
+    export::cli::ExportArgs,
     initrd::InitrdError,
     keys::KeysError,
     new::NewError,
@@ -36,6 +37,11 @@ pub enum Command {
     /// Needs root and mmdebstrap; every other tool comes from a tree that it makes itself. What was made before is
     /// taken from the cache. Data goes to standard output, everything else to standard error.
     Build(Box<BuildArgs>),
+    /// Give one image of a repository another shape: ISO, virtual disk, OCI artifact
+    ///
+    /// The repository is checked as a stranger would check it, with nothing but the root of trust. The same image makes the same
+    /// bytes. An output appears whole or not at all. Needs root, except for oci.
+    Export(Box<ExportArgs>),
     /// Begin a template of your own, like one that ships
     ///
     /// Writes templates/NAME.yaml and the profiles that it names into a folder, for a Git repository of yours. What is there
@@ -203,6 +209,7 @@ impl Command {
     pub fn left_by_interruption(&self) -> &'static str {
         match self {
             Self::Build(_) => "nothing was published",
+            Self::Export(_) => "there is no new output",
             Self::Keys { .. } => "no keys were made",
             Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
                 "nothing was made"

@@ -18,6 +18,7 @@ pub mod command;
 pub mod debian;
 pub mod elf;
 pub mod exclude;
+pub mod export;
 pub mod files;
 pub mod initrd;
 pub mod keys;

@@ -323,7 +323,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     })
 }
 
-fn check_host() -> Result<(), BuildError> {
+pub(crate) fn check_host() -> Result<(), BuildError> {
     use std::os::unix::fs::MetadataExt;
     let own = Path::new("/proc/self");
     if std::fs::metadata(own).map_err(files::at("look at", own))?.uid() != 0 {

@@ -14,9 +14,9 @@ use std::{
 };
 
 /// Raised when this module makes another tree from the same packages.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 18] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -24,12 +24,15 @@ const PACKAGES: [&str; 15] = [
     "grub-pc-bin",
     "ipxe",
     "kmod",
+    "mtools",
     "python3-pefile",
+    "qemu-utils",
     "sbsigntool",
     "systemd-boot-efi",
     "systemd-ukify",
     "udev",
     "util-linux",
+    "xorriso",
     "xz-utils",
     "zstd",
 ];
