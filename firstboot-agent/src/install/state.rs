@@ -3,7 +3,7 @@
 use super::esp;
 use crate::{boot::start_mark, durable};
 use anyhow::{Context, Result};
-use contracts::{facts::Owner, install::InstallRecord};
+use contracts::{event::Event, facts::Owner, install::InstallRecord};
 use nix::mount::{MsFlags, mount, umount};
 use std::{
     fs,
@@ -33,6 +33,20 @@ pub fn fill(node: &Path, registrar_ca: &[u8], record: &InstallRecord) -> Result<
     // A root that was just checked need not be checked again because of what happened to the one before.
     start_mark::end(&ours)?;
     durable::write(&ours.join(InstallRecord::FILE), &serde_json::to_vec_pretty(record)?, 0o644)?;
+    mounted.unmount()
+}
+
+/// The outcomes that netboot has not got yet: the installed system sends them when it can.
+pub const UNSENT_EVENTS: &str = "unsent-events.json";
+
+/// Keeps them beside the install record.
+///
+/// # Errors
+/// With the file that could not be written.
+pub fn keep_events(node: &Path, events: &[Event]) -> Result<()> {
+    let mounted = Mounted::new(node, "ext4")?;
+    let path = mounted.path().join("shelfboot").join(UNSENT_EVENTS);
+    durable::write(&path, &serde_json::to_vec(events)?, 0o644)?;
     mounted.unmount()
 }
 
@@ -98,6 +112,14 @@ impl Mounted {
     /// When the kernel refuses.
     pub fn new(node: &Path, kind: &str) -> Result<Self> {
         Self::mount(node, kind, MsFlags::empty(), None)
+    }
+
+    /// Mounts `node` so that nothing on it changes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn read_only(node: &Path, kind: &str) -> Result<Self> {
+        Self::mount(node, kind, MsFlags::MS_RDONLY, None)
     }
 
     /// Mounts an ext file system without writing to its device: read-only alone would still replay the journal

@@ -18,7 +18,7 @@ use contracts::{
     manifest::{Archive, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
 };
 use firstboot_agent::{
-    install::{archive, repository::Repository},
+    install::{archive, repository::Repository, source::Source},
     net::client::Netboot,
     report::Reporter,
 };
@@ -128,12 +128,12 @@ impl Shop {
         fs::write(&data, []).unwrap();
         fs::write(&tree, []).unwrap();
         let work = async {
-            let netboot = Netboot::new(&base)?;
+            let source = Source::Store(Netboot::new(&base)?);
             let reporter = Reporter::new(uuid::Uuid::new_v4());
-            let repository = Repository::load(&netboot, &self.signer.root(), &self.floor).await?;
+            let repository = Repository::load(&source, &self.signer.root(), &self.floor).await?;
             let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
             let manifest = repository.manifest(&image).await?;
-            archive::install(&reporter, &netboot, &manifest, &data, &tree).await?;
+            archive::install(&reporter, &source, &manifest, &data, &tree).await?;
             repository.target(&manifest.uki).await?;
             anyhow::Ok(())
         };

@@ -71,9 +71,13 @@ pub fn code(error: &ExportError) -> Code {
     match (error, Lack::of(error)) {
         (_, Some(Lack::Space | Lack::Writable)) => Code::Host,
         (ExportError::Host(_), _) => Code::Host,
-        (ExportError::Netboot(_) | ExportError::NoMirror(_) | ExportError::Oci(OciError::NoLayout(_)), _) => Code::Usage,
+        (ExportError::Netboot(_) | ExportError::NoMirror(_) | ExportError::Oci(OciError::NoLayout(_)), _) => {
+            Code::Usage
+        }
         (ExportError::Staged(error), _) if !matches!(error, StagedError::File(_)) => Code::Input,
-        (ExportError::Staged(StagedError::File(file)), _) if ["look at", "read", "list"].contains(&file.action) => Code::Input,
+        (ExportError::Staged(StagedError::File(file)), _) if ["look at", "read", "list"].contains(&file.action) => {
+            Code::Input
+        }
         (_, Some(_)) => Code::Host,
         _ => Code::Failed,
     }
@@ -87,8 +91,12 @@ pub fn hint(error: &ExportError) -> Option<String> {
         (ExportError::Host(error), _) => return crate::cli::hint(error),
         (ExportError::NoMirror(_), _) => "name one with --debian-mirror URL".into(),
         (ExportError::Netboot(_), _) => "write it as machines in the store reach it, with http://".into(),
-        (ExportError::Oci(OciError::NoLayout(_)), _) => "name a folder that does not exist yet, or an OCI image layout".into(),
-        (ExportError::Staged(StagedError::Root(_)), _) => "--root needs the file 1.root.json that `keys init` made".into(),
+        (ExportError::Oci(OciError::NoLayout(_)), _) => {
+            "name a folder that does not exist yet, or an OCI image layout".into()
+        }
+        (ExportError::Staged(StagedError::Root(_)), _) => {
+            "--root needs the file 1.root.json that `keys init` made".into()
+        }
         (ExportError::Staged(StagedError::Load { .. }), _) => {
             "name the root of trust that signed it; expired metadata is renewed by publishing again".into()
         }
@@ -96,7 +104,9 @@ pub fn hint(error: &ExportError) -> Option<String> {
             "build that image into the repository, or name another version or channel".into()
         }
         (ExportError::Staged(StagedError::File(_)), _) => "name the folder of a finished repository".into(),
-        (ExportError::Staged(_), _) => "the repository is damaged: publish it again, or take it from another mirror".into(),
+        (ExportError::Staged(_), _) => {
+            "the repository is damaged: publish it again, or take it from another mirror".into()
+        }
         (ExportError::Cache(CacheError::Busy(_)), _) => "wait until it has ended, or name another folder".into(),
         (ExportError::Tools(_), _) => "look at the lines above: a mirror may be out of reach".into(),
         (_, Some(lack)) => lack.hint().into(),

@@ -18,8 +18,8 @@ use contracts::{
     bios::{self, BOOT_CODE_BYTES, CORE_LBA},
     install::{FIRST_START_CA, FIRST_START_RECORD, InstallRecord},
     layout::{
-        DISK_IMAGE_BYTES, FALLBACK_LOADER_PATH, IN_PROGRESS, LOADER_PATH, LOADER_SETTINGS, LOADER_SETTINGS_PATH, Partition, Role,
-        boot_image_path, place as divide,
+        DISK_IMAGE_BYTES, FALLBACK_LOADER_PATH, IN_PROGRESS, LOADER_PATH, LOADER_SETTINGS, LOADER_SETTINGS_PATH,
+        Partition, Role, boot_image_path, place as divide,
     },
     manifest::ImageManifest,
     uki::{self, PeError},
@@ -101,7 +101,8 @@ pub async fn make(
     fill_esp(place, staged, reporter).await?;
 
     let path = place.work.join(RAW);
-    let mut disk = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(at("write", &path))?;
+    let mut disk =
+        OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(at("write", &path))?;
     disk.set_len(DISK_IMAGE_BYTES).map_err(at("write", &path))?;
     write_table(&mut disk, &partitions, manifest)?;
     if let Some(files) = &manifest.bios {
@@ -114,7 +115,8 @@ pub async fn make(
         disk.write_all_at(code, 0).map_err(at("write", &path))?;
     }
     let esp = place.work.join(ESP);
-    for (role, what, from) in [(Role::Esp, "boot files", &esp), (Role::RootA, "root", &data), (Role::VerityA, "hash tree", &tree)]
+    for (role, what, from) in
+        [(Role::Esp, "boot files", &esp), (Role::RootA, "root", &data), (Role::VerityA, "hash tree", &tree)]
     {
         let partition = partitions.iter().find(|p| p.role == role).ok_or(DiskError::TooBig(what))?;
         if files::length(from)? > bytes_of(partition) {

@@ -36,8 +36,22 @@ const EFI_SPARE: u64 = 2 << 20;
 const EFI_SYSTEM_PARTITION: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
 
 const MODULES: [&str; 16] = [
-    "biosdisk", "boot", "echo", "iso9660", "linux", "loadenv", "memdisk", "minicmd", "normal", "search",
-    "search_fs_file", "serial", "sleep", "tar", "terminal", "test",
+    "biosdisk",
+    "boot",
+    "echo",
+    "iso9660",
+    "linux",
+    "loadenv",
+    "memdisk",
+    "minicmd",
+    "normal",
+    "search",
+    "search_fs_file",
+    "serial",
+    "sleep",
+    "tar",
+    "terminal",
+    "test",
 ];
 
 /// Why there is no ISO image.
@@ -110,7 +124,7 @@ pub async fn make(
     let core = core.make(place.tools, place.work, "grub-iso", reporter).await?;
     files::write(&tree.join(EL_TORITO), &files::read(&core)?, 0o644)?;
     efi_partition(place, &boot_image, reporter).await?;
-    place.sandbox().run(reporter, "xorriso", &arguments()).await?;
+    place.sandbox().run(reporter, "xorriso", &arguments(place.epoch)).await?;
     Ok(place.work.join("out.iso"))
 }
 
@@ -160,8 +174,9 @@ fn script() -> String {
     )
 }
 
-/// xorriso's arguments. Times, and with them the GPT's GUIDs, come from SOURCE_DATE_EPOCH.
-fn arguments() -> Vec<String> {
+/// xorriso's arguments. The volume's times, and with them the GPT's GUIDs, come from SOURCE_DATE_EPOCH.
+fn arguments(epoch: i64) -> Vec<String> {
+    let times = ["--set_all_file_dates".to_owned(), format!("={epoch}")];
     let efi_image = format!("{WORK}/{EFI_IMAGE}");
     let (output, tree) = (format!("{WORK}/out.iso"), format!("{WORK}/iso"));
     // Names as they are and root as owner (Rock Ridge), archives of more than 4 GiB (level 3).
@@ -172,7 +187,7 @@ fn arguments() -> Vec<String> {
     let efi = ["-append_partition", "2", EFI_SYSTEM_PARTITION, &efi_image, "-appended_part_as_gpt"];
     let cd_efi = ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"];
     let all = system.iter().chain(&cd_bios).chain(&stick).chain(&efi).chain(&cd_efi);
-    all.map(|argument| (*argument).to_owned()).chain([tree]).collect()
+    all.map(|argument| (*argument).to_owned()).chain(times).chain([tree]).collect()
 }
 
 #[cfg(test)]

@@ -210,7 +210,9 @@ pub async fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<Ex
         let place = Place { tools: &tools, work: work.path(), epoch: request.epoch };
         let made = match request.format {
             Format::IsoThin => iso::make(&place, &staged, Carries::Nothing, request.netboot.as_deref(), reporter).await,
-            Format::IsoOffline => iso::make(&place, &staged, Carries::Image, request.netboot.as_deref(), reporter).await,
+            Format::IsoOffline => {
+                iso::make(&place, &staged, Carries::Image, request.netboot.as_deref(), reporter).await
+            }
             _ => Ok(disk::make(&place, &staged, request.format, reporter).await.map_err(ExportError::Disk)?),
         }
         .map_err(ExportError::Iso)?;

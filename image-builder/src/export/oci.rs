@@ -127,7 +127,9 @@ fn read_index(layout: &Path) -> Result<Vec<Value>, OciError> {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
             let empty = match std::fs::read_dir(layout) {
                 // Blobs of a run that was cut off are no harm.
-                Ok(entries) => entries.flatten().all(|e| ["blobs", ".new", "oci-layout"].contains(&&*e.file_name().to_string_lossy())),
+                Ok(entries) => entries
+                    .flatten()
+                    .all(|e| ["blobs", ".new", "oci-layout"].contains(&&*e.file_name().to_string_lossy())),
                 Err(error) => error.kind() == io::ErrorKind::NotFound,
             };
             if empty { Ok(Vec::new()) } else { Err(no_layout()) }
@@ -193,7 +195,8 @@ mod tests {
         let two = index(&others, &descriptor("b"));
         assert_eq!(two["manifests"].as_array().unwrap().len(), 2);
         let again = index(two["manifests"].as_array().unwrap(), &descriptor("a"));
-        let names: Vec<_> = again["manifests"].as_array().unwrap().iter().map(|m| &m["annotations"][REFERENCE]).collect();
+        let names: Vec<_> =
+            again["manifests"].as_array().unwrap().iter().map(|m| &m["annotations"][REFERENCE]).collect();
         assert_eq!(names, ["b", "a"]);
     }
 

@@ -57,7 +57,11 @@ impl FromStr for Wanted {
                 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-~".contains(&b))
                 && name.as_bytes()[0].is_ascii_alphanumeric()
         };
-        if fine(template) && fine(other) { Ok(Self { template: template.to_owned(), version }) } else { Err(NotAnImage) }
+        if fine(template) && fine(other) {
+            Ok(Self { template: template.to_owned(), version })
+        } else {
+            Err(NotAnImage)
+        }
     }
 }
 
