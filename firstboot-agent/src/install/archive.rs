@@ -29,6 +29,8 @@ use std::{
 const HEADER_LIMIT: u64 = 32 << 20;
 /// Tries in a row that bring not one chunk.
 const TRIES: u32 = 8;
+/// A bad spot on a medium does not get better.
+const TRIES_OF_A_MEDIUM: u32 = 2;
 /// Chunks between the network and the processors.
 const IN_FLIGHT: usize = 32;
 
@@ -186,14 +188,11 @@ async fn fetch_chunks(
             return Err(error);
         }
         failures = if next > before { 1 } else { failures + 1 };
-        if failures >= TRIES {
-            return Err(error.context(format!("gave up after {TRIES} tries without progress")));
+        let most = if matches!(from.source, Source::Store(_)) { TRIES } else { TRIES_OF_A_MEDIUM };
+        if failures >= most {
+            return Err(error.context(format!("gave up after {most} tries without progress")));
         }
-        reporter.waiting(
-            Step::Install,
-            "connection",
-            format!("the connection broke off ({error:#}); going on from there"),
-        );
+        reporter.waiting(Step::Install, "connection", format!("reading broke off ({error:#}); going on from there"));
         tokio::time::sleep(backoff.next_wait()).await;
     }
     Ok(())

@@ -3,8 +3,10 @@
 pub mod admission;
 pub mod checks;
 pub mod claim;
+pub mod disk_image;
 pub mod foreign_disk;
 pub mod hypervisor;
+pub mod media;
 pub mod member;
 pub mod secure_boot;
 pub mod storage_node;
@@ -59,10 +61,29 @@ pub enum Story {
     StorageNode,
     /// A hypervisor of Nova and a server on it.
     Hypervisor,
+    /// A CD and a stick that start a machine, which installs from its store.
+    IsoThin,
+    /// A stick and a CD that install without any network.
+    IsoOffline,
+    /// Disks that were written as images, and the artifact for registries.
+    DiskImage,
+}
+
+impl Story {
+    /// The formats that `image-builder export` has to make for it.
+    #[must_use]
+    pub const fn exports(self) -> &'static [&'static str] {
+        match self {
+            Self::IsoThin => &["iso-thin"],
+            Self::IsoOffline => &["iso-offline"],
+            Self::DiskImage => &["qcow2", "raw", "vmdk", "oci"],
+            _ => &[],
+        }
+    }
 }
 
 /// All cases.
-pub const ALL: [Case; 12] = [
+pub const ALL: [Case; 15] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -147,6 +168,27 @@ pub const ALL: [Case; 12] = [
         template: "hypervisor",
         story: Story::Hypervisor,
     },
+    Case {
+        name: "iso-thin",
+        about: "a thin ISO as CD on UEFI and as stick on BIOS: the machine installs from its store and arrives",
+        core: false,
+        template: WORKER,
+        story: Story::IsoThin,
+    },
+    Case {
+        name: "iso-offline",
+        about: "an offline ISO as stick on UEFI and as CD on BIOS: installed without a cable; with one, it arrives",
+        core: false,
+        template: WORKER,
+        story: Story::IsoOffline,
+    },
+    Case {
+        name: "disk-image",
+        about: "a qcow2 on a larger disk arrives, raw starts on BIOS, VMDK on UEFI; skopeo reads the OCI artifact",
+        core: false,
+        template: WORKER,
+        story: Story::DiskImage,
+    },
 ];
 
 /// Finds a case.
@@ -177,6 +219,9 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
+        Story::IsoThin => media::thin(plan, &mut world, report).await,
+        Story::IsoOffline => media::offline(plan, &mut world, report).await,
+        Story::DiskImage => disk_image::run(plan, &mut world, report).await,
         Story::SecureBoot => {
             secure_boot::refusals(plan, &mut world, report).await?;
             journey(plan, NetworkBoot::SecurePxe, &mut world, report, result).await

@@ -8,9 +8,11 @@ pub mod record;
 pub mod table;
 
 use crate::materials::{
+    export::Exports,
     image::Image,
     region::{Materials, Shape},
 };
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -40,7 +42,20 @@ pub struct Plan {
     pub registrar: PathBuf,
     /// The image.
     pub image: Image,
+    /// The image in other shapes.
+    #[serde(default)]
+    pub exports: Exports,
     /// A person has to admit the machine.
     #[serde(default)]
     pub person: bool,
+}
+
+impl Plan {
+    /// An export of the image.
+    ///
+    /// # Errors
+    /// When the case did not ask for it.
+    pub fn export(&self, format: &str) -> anyhow::Result<PathBuf> {
+        self.exports.get(format).cloned().with_context(|| format!("there is no {format}"))
+    }
 }

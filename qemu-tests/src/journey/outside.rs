@@ -6,7 +6,7 @@ use crate::{
     cases::{self, Case},
     hint::{coded, hinted},
     host::mirror,
-    materials::{image, lab::LAB, programs, region},
+    materials::{export, image, lab::LAB, programs, region},
     report::Report,
     sandbox::{self, Apart, ThisProgram},
     whole_file,
@@ -84,9 +84,11 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
     let region = region::prepare(cache, checkout, &wish.template, &mirrors, &lab.path, report)?;
     let programs = programs::make(cache, checkout, report)?;
     let image = image::make(cache, checkout, &wish.template, &programs, &region.parameters, &mirrors, report)?;
+    let run = cache.run_folder(wish.case.name, KEEP_RUNS)?;
+    let exports = export::make(cache, &programs, &image, wish.case.story.exports(), &mirrors, &run, report)?;
     Ok(Plan {
         case: wish.case.name.to_owned(),
-        run: cache.run_folder(wish.case.name, KEEP_RUNS)?,
+        run,
         cache: cache.root().to_owned(),
         lab: lab.path,
         region: region.materials,
@@ -94,6 +96,7 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         netboot: programs.netboot,
         registrar: programs.registrar,
         image,
+        exports,
         person: region.person,
     })
 }

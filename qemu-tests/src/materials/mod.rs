@@ -2,6 +2,7 @@
 //! programs, Kubernetes, our own programs, the image.
 
 pub mod ceph;
+pub mod export;
 pub mod image;
 pub mod kubernetes;
 pub mod lab;
