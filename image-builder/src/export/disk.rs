@@ -255,13 +255,15 @@ mod tests {
     use super::*;
     use contracts::manifest::{Archive, Root};
 
+    const ROOT_HASH: &str = "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef";
+
     fn manifest() -> ImageManifest {
         ImageManifest {
             version: 1,
             template: "till".into(),
             image_version: "1".into(),
             architecture: "x86_64".into(),
-            root: Root { data_bytes: 4096, hash_bytes: 4096, root_hash: "ab".repeat(32) },
+            root: Root { data_bytes: 4096, hash_bytes: 4096, root_hash: ROOT_HASH.into() },
             archive: Archive { path: "archives/a".into(), header_bytes: 1, header_sha256: "0".repeat(64), bytes: 1 },
             uki: "u".into(),
             boot_loader: "b".into(),
@@ -288,7 +290,7 @@ mod tests {
         let name = |role: Role| table[role.number()].partition_name.as_str().to_owned();
         assert_eq!(name(Role::RootA), "shelfboot-root-a");
         assert_eq!((name(Role::RootB), name(Role::State)), ("shelfboot-root-b!".into(), "shelfboot-state!".into()));
-        let (root, _) = contracts::manifest::guids_of(&"ab".repeat(32)).unwrap();
+        let (root, _) = contracts::manifest::guids_of(ROOT_HASH).unwrap();
         assert_eq!(table[Role::RootA.number()].unique_partition_guid, root.to_bytes_le());
     }
 

@@ -151,9 +151,87 @@ fn read_header(file: &File, manifest: &ImageManifest, archive: &Path) -> Result<
     }
     let mut header = Vec::new();
     file.take(want).read_to_end(&mut header).map_err(at("read", archive))?;
-    if header.len() as u64 == want && hex::encode(Sha256::digest(&header)) == manifest.archive.header_sha256 {
+    if header.len() as u64 != want || hex::encode(Sha256::digest(&header)) != manifest.archive.header_sha256 {
+        return Err(UnpackError::Header);
+    }
+    // The length of the dictionary that stands in the header is what is allocated for it.
+    let dictionary = header.get(6..14).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    if dictionary.and_then(|bytes| bytes.checked_add(14 + 8 + 64)) == Some(want) {
         Ok(header)
     } else {
-        Err(UnpackError::Header)
+        Err(UnpackError::Shape("its dictionary has another length than it says".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::manifest::{Archive as Described, Root};
+    use proptest::prelude::*;
+
+    fn manifest(header: &[u8], data_bytes: u64, hash_bytes: u64) -> ImageManifest {
+        let archive = Described {
+            path: "archives/a.bita".into(),
+            header_bytes: header.len() as u64,
+            header_sha256: hex::encode(Sha256::digest(header)),
+            bytes: 0,
+        };
+        ImageManifest {
+            version: 1,
+            template: "till".into(),
+            image_version: "1".into(),
+            architecture: "x86_64".into(),
+            root: Root { data_bytes, hash_bytes, root_hash: "ab".repeat(32) },
+            archive,
+            uki: "u".into(),
+            boot_loader: "b".into(),
+            registrar_ca: "r".into(),
+            bios: None,
+        }
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn what_was_packed_comes_out_again_and_nothing_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, tree) = (folder.path().join("data"), folder.path().join("tree"));
+        let mut content: Vec<u8> = (0..900_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        content[300_000..600_000].fill(0);
+        std::fs::write(&data, &content).unwrap();
+        std::fs::write(&tree, b"hash tree").unwrap();
+        let made = run(crate::archive::make(folder.path(), &data, &tree)).unwrap();
+        let manifest = ImageManifest { archive: made.archive, ..manifest(b"", content.len() as u64, 9) };
+        let (to_data, to_tree) = (folder.path().join("to-data"), folder.path().join("to-tree"));
+        run(unpack(&made.path, &manifest, Output { data: &to_data, tree: &to_tree })).unwrap();
+        assert!(std::fs::read(&to_data).unwrap() == content && std::fs::read(&to_tree).unwrap() == b"hash tree");
+
+        let good = std::fs::read(&made.path).unwrap();
+        let header = usize::try_from(manifest.archive.header_bytes).unwrap();
+        for place in [0, header - 1, header, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            std::fs::write(&made.path, &bad).unwrap();
+            assert!(run(check(&made.path, &manifest)).is_err(), "byte {place}");
+        }
+        std::fs::write(&made.path, &good[..good.len() - 1]).unwrap();
+        assert!(matches!(run(check(&made.path, &manifest)), Err(UnpackError::File(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_signed_header_is_survived(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), honest in any::<bool>()) {
+            if honest && bytes.len() > 86 {
+                let dictionary = (bytes.len() - 86) as u64;
+                bytes[..6].copy_from_slice(b"BITA1\0");
+                bytes[6..14].copy_from_slice(&dictionary.to_le_bytes());
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a");
+            std::fs::write(&path, &bytes).unwrap();
+            prop_assert!(run(check(&path, &manifest(&bytes, 4096, 4096))).is_err());
+        }
     }
 }
