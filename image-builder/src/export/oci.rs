@@ -120,7 +120,10 @@ fn publish(content: &[u8], to: &Path, layout: &Path) -> Result<(), FileError> {
 }
 
 /// The artifacts that a layout has already.
-fn read_index(layout: &Path) -> Result<Vec<Value>, OciError> {
+///
+/// # Errors
+/// When what is there is something else, or cannot be read.
+pub fn read_index(layout: &Path) -> Result<Vec<Value>, OciError> {
     let no_layout = || OciError::NoLayout(layout.display().to_string());
     let path = layout.join("index.json");
     match files::length(&path) {
