@@ -2,7 +2,7 @@
 
 mod first_start;
 pub mod installed;
-mod modules;
+pub(crate) mod modules;
 mod mounts;
 pub mod start_mark;
 mod switch_root;

@@ -47,6 +47,16 @@ pub(super) fn load_for_this_machine() -> Result<()> {
     Ok(())
 }
 
+/// Loads drivers once more, for what has appeared since.
+///
+/// # Errors
+/// When modprobe cannot be started at all.
+pub(crate) fn load_for_new_devices() -> Result<()> {
+    let mut found = BTreeSet::new();
+    collect(Path::new("/sys/devices"), &mut found);
+    modprobe(&found.into_iter().collect::<Vec<_>>())
+}
+
 fn has_disk_and_network() -> bool {
     let network = fs::read_dir("/sys/class/net")
         .into_iter()

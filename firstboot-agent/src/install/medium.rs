@@ -2,11 +2,12 @@
 //! netboot, or be the place of a repository.
 
 use super::{source::Source, state::Mounted};
-use crate::{console, efi, facts};
+use crate::{boot::modules, console, efi, facts};
 use contracts::medium::{self, Medium};
 use std::{
     fs::File,
     io::Read,
+    os::unix::fs::FileExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -61,7 +62,12 @@ pub async fn find(origin: &Origin, patiently: bool) -> Option<Found> {
         if found.is_some() {
             return found;
         }
-        if Instant::now() >= end {
+        if Instant::now() < end {
+            // A bus shows its devices when they have answered, which for a stick is after the search for drivers.
+            if let Err(error) = modules::load_for_new_devices() {
+                console::line(&format!("no drivers for new devices: {error:#}"));
+            }
+        } else {
             if patiently {
                 console::line("the medium that this machine was started from cannot be read");
             }
@@ -72,8 +78,10 @@ pub async fn find(origin: &Origin, patiently: bool) -> Option<Found> {
 }
 
 fn look(name: &str, origin: &Origin) -> Option<Found> {
+    let node = Path::new("/dev").join(name);
     // An empty drive, or another file system: nothing of ours.
-    let mounted = Mounted::read_only(&Path::new("/dev").join(name), "iso9660").ok()?;
+    is_labelled(&File::open(&node).ok()?).then_some(())?;
+    let mounted = Mounted::read_only(&node, "iso9660").ok()?;
     let mut bytes = Vec::new();
     File::open(mounted.path().join(medium::FILE)).ok()?.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).ok()?;
     match contracts::read::<Medium>(&bytes) {
@@ -89,6 +97,14 @@ fn look(name: &str, origin: &Origin) -> Option<Found> {
     }
 }
 
+/// The primary volume descriptor is the first of its kind, in sector 16; its volume identifier has 32 bytes, padded with blanks
+/// (ECMA-119, 8.4).
+fn is_labelled(file: &File) -> bool {
+    let mut descriptor = [0; 2048];
+    let read = file.read_exact_at(&mut descriptor, 16 * 2048);
+    read.is_ok() && descriptor[..6] == *b"\x01CD001" && descriptor[40..72].trim_ascii_end() == medium::LABEL.as_bytes()
+}
+
 /// Only the boot image of the same image: a forgotten stick does not change what a machine becomes.
 fn belongs(medium: &Medium, origin: &Origin) -> bool {
     origin.root_hash.as_ref() == Some(&medium.root_hash)
@@ -98,6 +114,24 @@ fn belongs(medium: &Medium, origin: &Origin) -> bool {
 mod tests {
     use super::*;
     use contracts::assignment::ImageRef;
+
+    #[test]
+    fn a_medium_is_known_by_its_label() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("medium");
+        let mut bytes = vec![0; 17 * 2048];
+        bytes[16 * 2048..][..6].copy_from_slice(b"\x01CD001");
+        bytes[16 * 2048 + 40..][..32].copy_from_slice(b"SHELFBOOT                       ");
+        let labelled = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            is_labelled(&File::open(&path).unwrap())
+        };
+        assert!(labelled(&bytes));
+        assert!(!labelled(&bytes[..17 * 2048 - 1]), "cut off");
+        bytes[16 * 2048 + 49] = b'2';
+        assert!(!labelled(&bytes));
+        assert!(!labelled(b""));
+    }
 
     #[test]
     fn a_medium_serves_its_own_boot_image_only() {
