@@ -11,7 +11,7 @@ use crate::{
     console,
     disk::{
         layout::{IN_PROGRESS, Role},
-        table::partition_node,
+        table::{has_room_for_ours, partition_node},
     },
     durable, facts, verity,
 };
@@ -67,6 +67,9 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
     for name in facts::disk_names() {
         let node = Path::new("/dev").join(&name);
         let Some(table) = File::open(&node).ok().and_then(|mut file| GPT::find_from(&mut file).ok()) else { continue };
+        if !has_room_for_ours(&table) {
+            continue;
+        }
         let guid = |role: Role| Uuid::from_bytes_le(table[role.number()].unique_partition_guid);
         if guid(Role::Esp) != loader_partition {
             continue;

@@ -211,6 +211,12 @@ impl Target {
     }
 }
 
+/// False for tables with fewer entries than ours has: those would be looked for in vain, and not gently.
+#[must_use]
+pub fn has_room_for_ours(table: &GPT) -> bool {
+    table.iter().count() >= Role::ALL.len()
+}
+
 /// `/dev/vda` and 2 make `/dev/vda2`; `/dev/nvme0n1` and 2 make `/dev/nvme0n1p2`.
 #[must_use]
 pub fn partition_node(disk: &Path, number: u32) -> PathBuf {
