@@ -186,7 +186,8 @@ impl Reporter {
     async fn send_forever(&self) {
         let mut backoff = Self::backoff();
         loop {
-            let (netboot, batch) = (self.lock().netboot.clone(), self.events(BATCH));
+            let netboot = self.lock().netboot.clone();
+            let batch = self.events(BATCH);
             let sent = match netboot {
                 Some(netboot) if !batch.is_empty() => netboot.send_events(&batch).await,
                 _ => {

@@ -2,6 +2,7 @@
 //! One file per family of attacks.
 
 mod archives;
+mod events;
 mod media;
 mod metadata;
 mod old_states;
