@@ -3,7 +3,7 @@
 //! all that its disk has left.
 
 use super::{
-    Format, Place,
+    Format, Place, derived_guid,
     fat::{self, FatError},
     staged::{Staged, StagedError},
     unpack::{self, Output, UnpackError, write_sparse},
@@ -31,7 +31,6 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
-use uuid::Uuid;
 
 const SECTOR: u64 = 512;
 const RAW: &str = "disk.raw";
@@ -166,9 +165,9 @@ fn write_table(disk: &mut File, partitions: &[Partition], manifest: &ImageManife
     let guid = |role: Role| match role {
         Role::RootA => root,
         Role::VerityA => verity,
-        other => derived(&manifest.root.root_hash, other.name()),
+        other => derived_guid(&manifest.root.root_hash, other.name()),
     };
-    let disk_guid = derived(&manifest.root.root_hash, "disk");
+    let disk_guid = derived_guid(&manifest.root.root_hash, "disk");
     let mut table = GPT::new_from(disk, SECTOR, disk_guid.to_bytes_le()).map_err(DiskError::Table)?;
     for Partition { role, first, last } in partitions {
         let unfinished = matches!(role, Role::RootB | Role::State);
@@ -185,13 +184,6 @@ fn write_table(disk: &mut File, partitions: &[Partition], manifest: &ImageManife
     GPT::write_protective_mbr_into(disk, SECTOR).map_err(DiskError::Table)?;
     table.write_into(disk).map_err(DiskError::Table)?;
     Ok(())
-}
-
-/// A GUID that depends on nothing but the image. The first start replaces those that tell machines apart.
-fn derived(root_hash: &str, what: &str) -> Uuid {
-    let hash = InputHash::default().with("disk image", root_hash).with("guid", what).finish();
-    let number = u128::from_str_radix(&hash[..32], 16).unwrap_or_default();
-    uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid()
 }
 
 fn copy_sparse(from: &Path, to: &File, at_byte: u64, to_path: &Path) -> Result<(), FileError> {

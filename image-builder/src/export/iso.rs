@@ -5,7 +5,7 @@
 //! "mkisofs emulation" has the options; the layout is that of grub-mkrescue(1).
 
 use super::{
-    Place,
+    Place, derived_guid,
     fat::{self, FatError},
     staged::{Staged, StagedError},
 };
@@ -24,6 +24,7 @@ use contracts::{
     uki::{self, PeError},
 };
 use std::path::PathBuf;
+use uuid::Uuid;
 
 /// GRUB for CDs, and behind the first sector for sticks.
 const EL_TORITO: &str = "boot/grub/eltorito.img";
@@ -124,7 +125,8 @@ pub async fn make(
     let core = core.make(place.tools, place.work, "grub-iso", reporter).await?;
     files::write(&tree.join(EL_TORITO), &files::read(&core)?, 0o644)?;
     efi_partition(place, &boot_image, reporter).await?;
-    place.sandbox().run(reporter, "xorriso", &arguments(place.epoch)).await?;
+    let guid = derived_guid(&staged.manifest.root.root_hash, "medium");
+    place.sandbox().run(reporter, "xorriso", &arguments(place.epoch, guid)).await?;
     Ok(place.work.join("out.iso"))
 }
 
@@ -174,9 +176,10 @@ fn script() -> String {
     )
 }
 
-/// xorriso's arguments. The volume's times, and with them the GPT's GUIDs, come from SOURCE_DATE_EPOCH.
-fn arguments(epoch: i64) -> Vec<String> {
+/// xorriso's arguments. The volume's times come from SOURCE_DATE_EPOCH, the partitions' GUIDs from that of the disk.
+fn arguments(epoch: i64, disk: Uuid) -> Vec<String> {
     let times = ["--set_all_file_dates".to_owned(), format!("={epoch}")];
+    let guid = ["--gpt_disk_guid".to_owned(), disk.to_string()];
     let efi_image = format!("{WORK}/{EFI_IMAGE}");
     let (output, tree) = (format!("{WORK}/out.iso"), format!("{WORK}/iso"));
     // Names as they are and root as owner (Rock Ridge), archives of more than 4 GiB (level 3).
@@ -187,7 +190,7 @@ fn arguments(epoch: i64) -> Vec<String> {
     let efi = ["-append_partition", "2", EFI_SYSTEM_PARTITION, &efi_image, "-appended_part_as_gpt"];
     let cd_efi = ["-eltorito-alt-boot", "-e", "--interval:appended_partition_2:all::", "-no-emul-boot"];
     let all = system.iter().chain(&cd_bios).chain(&stick).chain(&efi).chain(&cd_efi);
-    all.map(|argument| (*argument).to_owned()).chain(times).chain([tree]).collect()
+    all.map(|argument| (*argument).to_owned()).chain(times).chain(guid).chain([tree]).collect()
 }
 
 #[cfg(test)]

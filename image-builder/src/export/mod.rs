@@ -20,7 +20,7 @@ use self::{
 use crate::{
     cache::{Cache, CacheError},
     debian::DebianError,
-    files::{self, FileError, at},
+    files::{self, FileError, InputHash, at},
     pipeline::{self, BuildError},
     report::{Reporter, Steps, mebibytes},
     sources::{self, NoMirror},
@@ -32,6 +32,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use uuid::Uuid;
 
 /// The time of every file in an output unless SOURCE_DATE_EPOCH says another one: 2025-01-01.
 pub const EPOCH: i64 = 1_735_689_600;
@@ -253,6 +254,13 @@ impl Place<'_> {
     fn sandbox(&self) -> crate::command::Sandbox {
         self.tools.sandbox(self.work).variable("SOURCE_DATE_EPOCH", self.epoch.to_string())
     }
+}
+
+/// A GUID that depends on nothing but the image and what it is for.
+fn derived_guid(root_hash: &str, what: &str) -> Uuid {
+    let hash = InputHash::default().with("export", root_hash).with("guid", what).finish();
+    let number = u128::from_str_radix(&hash[..32], 16).unwrap_or_default();
+    uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid()
 }
 
 /// Syncs a finished file and gives it its name.
