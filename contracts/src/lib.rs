@@ -19,10 +19,13 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod fill;
+pub mod install;
 pub mod join;
 pub mod late;
+pub mod layout;
 pub mod machine;
 pub mod manifest;
+pub mod medium;
 pub mod rollout;
 pub mod status;
 pub mod step;
@@ -98,6 +101,7 @@ versioned! {
     manifest::Channel => "channel",
     manifest::TrustFloor => "trust floor",
     rollout::Rollout => "rollout",
+    medium::Medium => "medium",
     store::StoreAssignments => "store assignments",
     store::StoreCredential => "store credential",
     status::StoreStatus => "store status",

@@ -6,9 +6,11 @@ use contracts::{
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport, RegistrarEndpoint, TimeReply},
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial, NodeFile},
     event::{Event, StepEvent, StepStatus},
-    facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
+    facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Owner, Smbios},
+    install::InstallRecord,
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
+    medium::Medium,
     rollout::{Ring, Rollout, Window},
     status::{MachineStatus, StepLine, StoreStatus},
     step::Step,
@@ -159,6 +161,27 @@ fn image_documents() {
     golden("channel", &Channel { version: VERSION, image_version: "2026.11.1".into() });
     let roles = RoleVersions { targets: 1, snapshot: 2, timestamp: 3 };
     golden("trust-floor", &TrustFloor { version: VERSION, built_at: NOW, roles });
+    golden(
+        "install-record",
+        &InstallRecord {
+            version: VERSION,
+            template: "k8s-worker".into(),
+            image_version: "2026.11.1".into(),
+            attempt: Some(ATTEMPT),
+            roles,
+            owner: Some(Owner { store: "store-0042".into(), machine: "52:54:00:12:34:56".into() }),
+        },
+    );
+    golden(
+        "medium",
+        &Medium {
+            version: VERSION,
+            image: ImageRef { version: Some("2026.11.1".into()), ..image() },
+            root_hash: "ab".repeat(32),
+            offline: true,
+            netboot: Some("http://10.77.0.2".into()),
+        },
+    );
     golden(
         "machine-configuration",
         &MachineConfig {

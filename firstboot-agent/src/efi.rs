@@ -27,6 +27,12 @@ pub fn loader_partition() -> Option<Uuid> {
     Uuid::parse_str(utf16(&value)?.trim()).ok()
 }
 
+/// The path of the program that the firmware started first, as a boot loader or this UKI says it.
+#[must_use]
+pub fn loader_path() -> Option<String> {
+    utf16(&read("LoaderImageIdentifier", LOADER)?)
+}
+
 /// The variable `SecureBoot`; `None` where there is none.
 #[must_use]
 pub fn secure_boot() -> Option<bool> {

@@ -74,10 +74,38 @@ pub fn disk_names() -> Vec<String> {
         .flatten()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| Path::new(BLOCK).join(name).join("device").exists())
+        // Optical drives hold no system.
+        .filter(|name| Path::new(BLOCK).join(name).join("device").exists() && !name.starts_with("sr"))
         .collect();
     names.sort();
     names
+}
+
+/// The names of drives whose medium somebody can put in and take out: optical ones, sticks, card readers.
+#[must_use]
+pub fn removable_names() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(BLOCK)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| {
+            let sys = Path::new(BLOCK).join(name);
+            sys.join("device").exists() && (name.starts_with("sr") || is_removable(&sys))
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Bytes of a disk, and of its sectors.
+#[must_use]
+pub fn disk_size(name: &str) -> Option<(u64, u32)> {
+    let sys = Path::new(BLOCK).join(name);
+    // In units of 512 bytes, whatever the sectors are.
+    let bytes = number(sys.join("size"))? * 512;
+    let sector = number(sys.join("queue/logical_block_size")).and_then(|n| u32::try_from(n).ok()).unwrap_or(512);
+    Some((bytes, sector))
 }
 
 fn disks(look: bool) -> Vec<Disk> {
@@ -88,24 +116,28 @@ fn disks(look: bool) -> Vec<Disk> {
 
 fn disk(name: &str, look: bool) -> Option<Disk> {
     let sys = Path::new(BLOCK).join(name);
-    let bytes = number(sys.join("size"))? * 512;
-    // Optical drives and empty card readers have no size worth installing to.
-    if bytes == 0 || name.starts_with("sr") {
+    let (bytes, sector_bytes) = disk_size(name)?;
+    // Empty card readers.
+    if bytes == 0 {
         return None;
     }
     let node = PathBuf::from("/dev").join(name);
     Some(Disk {
         kernel_name: name.to_owned(),
         bytes,
-        sector_bytes: number(sys.join("queue/logical_block_size")).and_then(|n| u32::try_from(n).ok()).unwrap_or(512),
+        sector_bytes,
         path: bus_path(&sys),
         wwn: text(sys.join("wwid")).or_else(|| text(sys.join("device/wwid"))),
         serial: text(sys.join("serial")).or_else(|| text(sys.join("device/serial"))),
         model: text(sys.join("device/model")),
-        removable: number(sys.join("removable")) == Some(1) || is_usb(&sys),
+        removable: is_removable(&sys),
         read_only: number(sys.join("ro")) == Some(1),
         content: if look { probe::content(&node) } else { DiskContent::Blank },
     })
+}
+
+fn is_removable(sys: &Path) -> bool {
+    number(sys.join("removable")) == Some(1) || is_usb(sys)
 }
 
 /// USB sticks often call themselves fixed; the bus tells the truth.

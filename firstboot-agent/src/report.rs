@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 /// The most events kept while netboot cannot be reached; beyond that progress lines are dropped, oldest first.
 const KEPT: usize = 1000;
+/// The most events in one call.
+const BATCH: usize = 100;
 /// Progress is worth an event at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,8 @@ struct State {
     mac: String,
     netboot: Option<Netboot>,
     queue: VecDeque<(Instant, Uuid, StepEvent)>,
+    /// From before a restart, to be sent before everything else.
+    inherited: Vec<Event>,
     last_progress: Option<Instant>,
 }
 
@@ -42,6 +46,7 @@ impl Reporter {
             mac: String::new(),
             netboot: None,
             queue: VecDeque::new(),
+            inherited: Vec::new(),
             last_progress: None,
         })))
     }
@@ -58,6 +63,20 @@ impl Reporter {
             let reporter = self.clone();
             tokio::spawn(async move { reporter.send_forever().await });
         }
+    }
+
+    /// Takes over what could not be sent before the machine restarted.
+    pub fn inherit(&self, mut events: Vec<Event>) {
+        events.truncate(KEPT);
+        self.lock().inherited = events;
+    }
+
+    /// What netboot has not got yet, progress left out: nobody wants to see that later.
+    #[must_use]
+    pub fn unsent(&self) -> Vec<Event> {
+        let mut events = self.events(KEPT);
+        events.retain(|event| event.data.status != StepStatus::Progress);
+        events
     }
 
     /// Runs one step and reports its start and its end.
@@ -126,12 +145,17 @@ impl Reporter {
     pub async fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         while Instant::now() < end {
-            if self.lock().queue.is_empty() {
+            if self.all_sent() {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         false
+    }
+
+    fn all_sent(&self) -> bool {
+        let state = self.lock();
+        state.queue.is_empty() && state.inherited.is_empty()
     }
 
     fn put(&self, step: Step, status: StepStatus, message: String, code: Option<&'static str>) {
@@ -162,7 +186,8 @@ impl Reporter {
     async fn send_forever(&self) {
         let mut backoff = Self::backoff();
         loop {
-            let (netboot, batch) = self.batch();
+            let netboot = self.lock().netboot.clone();
+            let batch = self.events(BATCH);
             let sent = match netboot {
                 Some(netboot) if !batch.is_empty() => netboot.send_events(&batch).await,
                 _ => {
@@ -173,6 +198,7 @@ impl Reporter {
             if sent.is_ok() {
                 let mut state = self.lock();
                 state.queue.retain(|(_, id, _)| !batch.iter().any(|event| event.id == *id));
+                state.inherited.retain(|old| !batch.iter().any(|event| event.id == old.id));
                 drop(state);
                 backoff = Self::backoff();
             } else {
@@ -185,22 +211,43 @@ impl Reporter {
         Backoff::new(Duration::from_millis(500), Duration::from_secs(15))
     }
 
-    fn batch(&self) -> (Option<Netboot>, Vec<Event>) {
+    /// The first so many, as they go to netboot.
+    fn events(&self, most: usize) -> Vec<Event> {
         let state = self.lock();
         let now = SystemTime::now();
-        let batch = state
-            .queue
-            .iter()
-            .take(100)
-            .map(|(at, id, data)| {
-                let time = OffsetDateTime::from(now.checked_sub(at.elapsed()).unwrap_or(now));
-                Event::new(*id, "agent", state.mac.clone(), time, data.clone())
-            })
-            .collect();
-        (state.netboot.clone(), batch)
+        let own = state.queue.iter().map(|(at, id, data)| {
+            let time = OffsetDateTime::from(now.checked_sub(at.elapsed()).unwrap_or(now));
+            Event::new(*id, "agent", state.mac.clone(), time, data.clone())
+        });
+        // netboot knows a machine by the card that reaches it; without a network nobody could tell which that is.
+        let inherited = state.inherited.iter().map(|old| Event { subject: state.mac.clone(), ..old.clone() });
+        inherited.chain(own).take(most).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_sent_is_inherited_with_its_ids_and_comes_first() {
+        let before = Reporter::new(Uuid::from_u128(1));
+        before.done(Step::Verify, "checked");
+        before.progress(Step::Install, 0.5, None, "half");
+        let unsent = before.unsent();
+        assert_eq!(unsent.len(), 1, "progress is not kept");
+        let after = Reporter::new(Uuid::from_u128(1));
+        after.started(Step::Enroll, "asking");
+        after.inherit(serde_json::from_slice(&serde_json::to_vec(&unsent).unwrap()).unwrap());
+        assert!(!after.all_sent());
+        after.lock().mac = "02:00:00:00:00:01".into();
+        let events = after.events(BATCH);
+        assert_eq!((events[0].id, events[0].time), (unsent[0].id, unsent[0].time));
+        assert!(events.iter().all(|event| event.subject == "02:00:00:00:00:01"));
+        assert_eq!(events.iter().map(|e| e.data.step).collect::<Vec<_>>(), [Step::Verify, Step::Enroll]);
     }
 }

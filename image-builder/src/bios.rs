@@ -74,28 +74,10 @@ pub struct Made {
 pub async fn make(tools: &Tools, work: &Path, reporter: &mut dyn Reporter) -> Result<Made, BiosError> {
     let folder = work.join("bios");
     files::create_folder(&folder)?;
-    files::write(&folder.join("grub.cfg"), script().as_bytes(), 0o644)?;
-    // The core image's own script is read by a parser that has no words of its own: it only starts the real one.
-    files::write(&folder.join("early.cfg"), b"normal (memdisk)/grub.cfg\n", 0o644)?;
-    let inside = format!("{WORK}/bios");
-    let sandbox = tools.sandbox(work);
-    let archive = ["--create", "--format=ustar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0"];
-    let archive = archive.into_iter().map(str::to_owned).chain([
-        "--numeric-owner".to_owned(),
-        format!("--file={inside}/memdisk.tar"),
-        format!("--directory={inside}"),
-        "grub.cfg".to_owned(),
-    ]);
-    sandbox.run(reporter, "tar", &archive.collect::<Vec<_>>()).await?;
-    // The prefix comes after the memdisk, which sets one too. Without a device name it is on the disk that the BIOS
-    // started: a machine may have several disks, and GRUB's numbers are not ours to guess.
-    let arguments = ["--format=i386-pc".to_owned(), format!("--memdisk={inside}/memdisk.tar")].into_iter().chain([
-        "--prefix=(,gpt1)/shelfboot".to_owned(),
-        format!("--config={inside}/early.cfg"),
-        format!("--output={inside}/core.unplaced.img"),
-    ]);
-    let arguments: Vec<String> = arguments.chain(MODULES.map(str::to_owned)).collect();
-    sandbox.run(reporter, "grub-mkimage", &arguments).await?;
+    // Without a device name the prefix is on the disk that the BIOS started: a machine may have several disks, and GRUB's numbers
+    // are not ours to guess.
+    let image = Core { format: "i386-pc", prefix: "(,gpt1)/shelfboot", modules: &MODULES, script: &script() };
+    let unplaced = image.make(tools, work, "bios", reporter).await?;
 
     let made = Made {
         network_loader: folder.join("undionly.kpxe"),
@@ -106,9 +88,58 @@ pub async fn make(tools: &Tools, work: &Path, reporter: &mut dyn Reporter) -> Re
     files::write(&made.network_loader, &files::read(&tools.path().join(NETWORK_LOADER))?, 0o644)?;
     let boot = place_boot_sector(files::read(&tools.path().join(GRUB).join("boot.img"))?)?;
     files::write(&made.boot_sector, &boot, 0o644)?;
-    let core = place_core(files::read(&folder.join("core.unplaced.img"))?)?;
+    let core = place_core(files::read(&unplaced)?)?;
     files::write(&made.core, &core, 0o644)?;
     Ok(Made { core_bytes: core.len() as u64, ..made })
+}
+
+/// A core image of GRUB with its script inside.
+#[derive(Debug)]
+pub(crate) struct Core<'a> {
+    /// GRUB's name of the way in which it is started.
+    pub(crate) format: &'a str,
+    /// Where it looks for its files.
+    pub(crate) prefix: &'a str,
+    /// Its modules.
+    pub(crate) modules: &'a [&'a str],
+    /// What it does.
+    pub(crate) script: &'a str,
+}
+
+impl Core<'_> {
+    /// Makes `core.unplaced.img` in a folder of the work folder.
+    pub(crate) async fn make(
+        &self,
+        tools: &Tools,
+        work: &Path,
+        name: &str,
+        reporter: &mut dyn Reporter,
+    ) -> Result<PathBuf, BiosError> {
+        let folder = work.join(name);
+        files::write(&folder.join("grub.cfg"), self.script.as_bytes(), 0o644)?;
+        // The core image's own script is read by a parser that has no words of its own: it only starts the real one.
+        files::write(&folder.join("early.cfg"), b"normal (memdisk)/grub.cfg\n", 0o644)?;
+        let inside = format!("{WORK}/{name}");
+        let sandbox = tools.sandbox(work);
+        let archive = ["--create", "--format=ustar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0"];
+        let archive = archive.into_iter().map(str::to_owned).chain([
+            "--numeric-owner".to_owned(),
+            format!("--file={inside}/memdisk.tar"),
+            format!("--directory={inside}"),
+            "grub.cfg".to_owned(),
+        ]);
+        sandbox.run(reporter, "tar", &archive.collect::<Vec<_>>()).await?;
+        // The prefix comes after the memdisk, which sets one too.
+        let arguments = [format!("--format={}", self.format), format!("--memdisk={inside}/memdisk.tar")];
+        let arguments = arguments.into_iter().chain([
+            format!("--prefix={}", self.prefix),
+            format!("--config={inside}/early.cfg"),
+            format!("--output={inside}/core.unplaced.img"),
+        ]);
+        let arguments: Vec<String> = arguments.chain(self.modules.iter().map(|m| (*m).to_owned())).collect();
+        sandbox.run(reporter, "grub-mkimage", &arguments).await?;
+        Ok(folder.join("core.unplaced.img"))
+    }
 }
 
 /// What GRUB does. When anything is missing it gives the machine back to the BIOS, which goes on with the next entry of

@@ -4,6 +4,7 @@ use crate::{
     apply::ApplyError,
     cache,
     command::CommandError,
+    export::cli::ExportArgs,
     initrd::InitrdError,
     keys::{KeysError, args::KeysCommand, roots::RootError, sources::KeyError},
     locking::LockingError,
@@ -45,6 +46,11 @@ pub enum Command {
     ///
     /// Writes NAME.lock beside the template; commit it. The same lock gives the same image, byte for byte, anywhere and at any time.
     Lock(LockArgs),
+    /// Give one image of a repository another shape: ISO, virtual disk, OCI artifact
+    ///
+    /// The repository is checked as a stranger would check it, with nothing but the root of trust. The same image makes the same
+    /// bytes. An output appears whole or not at all. Needs root, except for oci.
+    Export(Box<ExportArgs>),
     /// Begin a template of your own, like one that ships
     ///
     /// Writes templates/NAME.yaml and the profiles that it names into a folder, for a Git repository of yours. What is there
@@ -255,6 +261,7 @@ impl Command {
             Self::Lock(_) => "no lock was written",
             Self::Keys { .. } => "no key was made or changed by half",
             Self::Repo { .. } => "the repository is whole, as it was before or as it was to be",
+            Self::Export(_) => "there is no new output",
             Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
                 "nothing was made"
             }

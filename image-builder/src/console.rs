@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
     cli::{self, CheckArgs, Cli, Command, NewArgs},
-    lock, namespace, new,
+    export, lock, namespace, new,
     pipeline::{self, BuildError},
     report::Reporter,
 };
@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Reads the command line, does it, and says how it went.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Build(_) | Command::Lock(_)) {
+    if matches!(cli.command, Command::Build(_) | Command::Export(_) | Command::Lock(_)) {
         namespace::enter();
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -80,6 +80,23 @@ async fn execute(command: Command) -> ExitCode {
                 Err(error) => {
                     console.failed();
                     build_failed(error)
+                }
+            }
+        }
+        Command::Export(arguments) => {
+            let json = arguments.json;
+            let request = arguments.request(|name| std::env::var(name).ok());
+            let mut console = Console::new();
+            match export::export(&request, &mut console).await {
+                Ok(exported) if json => match serde_json::to_string_pretty(&exported) {
+                    Ok(text) => print_line(&text),
+                    Err(error) => fail(&error.into(), None, Code::Failed),
+                },
+                Ok(exported) => print_line(&exported.out.display().to_string()),
+                Err(error) => {
+                    console.failed();
+                    let (code, hint) = (export::cli::code(&error), export::cli::hint(&error));
+                    fail(&error.into(), hint, code)
                 }
             }
         }

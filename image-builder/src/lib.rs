@@ -20,6 +20,7 @@ pub mod debian;
 pub mod egress;
 pub mod elf;
 pub mod exclude;
+pub mod export;
 pub mod files;
 pub mod initrd;
 pub mod keys;

@@ -4,15 +4,20 @@ use crate::{
     cache::Cache,
     files::{self, FileError, InputHash},
     packages::{
-        lock::{self, Lock, LockError},
+        bootstrap::BootstrapError,
+        lock::{self, Layer, Lock, LockError, Package},
         resolve::{self, ResolveError},
+        store::{self, FetchError, Sources},
     },
     report::Reporter,
     sources::Mirrors,
-    tools,
+    tools::{self, Tools},
 };
 use profiles::{AptRepository, MachineTemplate, SigningKey};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 use time::OffsetDateTime;
 
 /// Why there is no lock.
@@ -122,6 +127,68 @@ pub async fn renew(
     let _claim = cache.claim("apt", &key, reporter).await?;
     let folder = cache.folder("apt").join(&key);
     Ok(resolve::resolve(template, &tools::PACKAGES, mirrors, now, &folder, reporter).await?)
+}
+
+/// Why there is no tools tree for work that has no template.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolsError {
+    /// The lock.
+    #[error(transparent)]
+    Locking(#[from] LockingError),
+    /// A package file.
+    #[error("cannot fetch the packages of the image tools")]
+    Fetch(#[from] FetchError),
+    /// The tree.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+}
+
+/// The tools tree for work that has no template: as a lock says, or resolved once and kept. Says whether the cache had it.
+///
+/// # Errors
+/// See [`ToolsError`].
+pub async fn prepare_tools(
+    cache: &Cache,
+    mirrors: &Mirrors,
+    lock: Option<&Path>,
+    now: OffsetDateTime,
+    reporter: &mut dyn Reporter,
+) -> Result<(Tools, bool), ToolsError> {
+    let layers = match lock {
+        Some(path) => Lock::read(path).map_err(LockingError::from)?.tools,
+        None => kept_tools(cache, mirrors, now, reporter).await?,
+    };
+    if !Tools::is_cached(cache, &layers) {
+        let packages: Vec<&Package> = layers.iter().flat_map(|layer| &layer.packages).collect();
+        store::fetch(cache, &Sources::new(mirrors, &BTreeMap::new()), &packages, reporter).await?;
+    }
+    Ok(Tools::prepare(cache, &layers, reporter).await?)
+}
+
+async fn kept_tools(
+    cache: &Cache,
+    mirrors: &Mirrors,
+    now: OffsetDateTime,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<Layer>, LockingError> {
+    let request = lock::request_of_tools(&tools::PACKAGES);
+    let key = InputHash::default().with("tools", &request).with("mirrors", format!("{mirrors:?}")).finish();
+    let folder = cache.folder("locks");
+    files::create_folder(&folder)?;
+    let place = folder.join(format!("{key}.lock"));
+    if let Ok(kept) = Lock::read(&place)
+        && kept.request == request
+    {
+        return Ok(kept.tools);
+    }
+    let _claim = cache.claim("apt", &key, reporter).await?;
+    let apt = cache.folder("apt").join(&key);
+    let layers = resolve::resolve_tools(&tools::PACKAGES, mirrors, &apt, reporter).await?;
+    let (api_version, kind) = (profiles::API_VERSION.to_owned(), lock::KIND.to_owned());
+    let template = String::new();
+    let lock = Lock { api_version, kind, template, resolved_at: now, request, image: vec![], tools: layers };
+    lock.write(&place)?;
+    Ok(lock.tools)
 }
 
 /// What a repository on this host holds, and whose signature is believed: a repository that was packed anew, or

@@ -48,6 +48,8 @@ const NAMES: &[&str] = &[
     // USB: disks, keyboards for the console
     "usb_storage",
     "uas",
+    // the file system of CDs, also on sticks
+    "isofs",
     "usbhid",
     "hid_generic",
     "atkbd",

@@ -11,7 +11,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// What is installed on top of Debian's essential packages.
-pub const PACKAGES: [&str; 16] = [
+pub const PACKAGES: [&str; 19] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -21,12 +21,15 @@ pub const PACKAGES: [&str; 16] = [
     "kmod",
     // Signatures carry a time, and the tool that makes them asks the clock.
     "libfaketime",
+    "mtools",
     "python3-pefile",
+    "qemu-utils",
     "sbsigntool",
     "systemd-boot-efi",
     "systemd-ukify",
     "udev",
     "util-linux",
+    "xorriso",
     "xz-utils",
     "zstd",
 ];

@@ -8,7 +8,11 @@ use std::{fs, path::Path};
 const EXPIRES: &str = "2099-01-01T00:00:00Z";
 
 /// One key for all roles.
-pub(crate) struct Signer(Ed25519KeyPair);
+pub(crate) struct Signer {
+    key: Ed25519KeyPair,
+    /// When what it publishes expires; its root does later.
+    pub(crate) expires: &'static str,
+}
 
 /// Canonical JSON: sorted keys, no white space. Our documents have plain ASCII and integers only.
 fn canonical(value: &Value) -> String {
@@ -30,16 +34,16 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 impl Signer {
     pub(crate) fn new() -> Self {
-        Self(Ed25519KeyPair::generate().unwrap())
+        Self { key: Ed25519KeyPair::generate().unwrap(), expires: EXPIRES }
     }
 
     fn public(&self) -> Value {
-        let public = hex::encode(self.0.public_key().as_ref());
+        let public = hex::encode(self.key.public_key().as_ref());
         json!({ "keytype": "ed25519", "scheme": "ed25519", "keyval": { "public": public } })
     }
 
     fn signed(&self, document: &Value) -> Vec<u8> {
-        let signature = hex::encode(self.0.sign(canonical(document).as_bytes()).as_ref());
+        let signature = hex::encode(self.key.sign(canonical(document).as_bytes()).as_ref());
         let id = sha256(canonical(&self.public()).as_bytes());
         json!({ "signed": document, "signatures": [{ "keyid": id, "sig": signature }] }).to_string().into_bytes()
     }
@@ -68,7 +72,7 @@ impl Signer {
         }
         let document = |kind: &str, name: &str, value: Value| {
             let mut document =
-                json!({ "_type": kind, "spec_version": "1.0.0", "version": version, "expires": EXPIRES });
+                json!({ "_type": kind, "spec_version": "1.0.0", "version": version, "expires": self.expires });
             document[name] = value;
             self.signed(&document)
         };

@@ -2,13 +2,17 @@
 //! then systemd. A half-started system helps nobody: any trouble is reported, and ends in a restart.
 
 use super::{
+    first_start,
     mounts::mount_at,
     start_mark, switch_root,
     trouble::{Place, Trouble},
 };
 use crate::{
     console,
-    disk::{layout::Role, table::partition_node},
+    disk::{
+        layout::{IN_PROGRESS, Role},
+        table::{has_room_for_ours, partition_node},
+    },
     durable, facts, verity,
 };
 use anyhow::{Context, Result, ensure};
@@ -79,6 +83,8 @@ pub struct Slot {
     data: PathBuf,
     tree: PathBuf,
     state: PathBuf,
+    /// The disk was written as an image: its state is still to be made.
+    unmade: Option<String>,
 }
 
 /// Looks for the disk that holds `loader_partition`, and on it for the complete root of `root_hash`.
@@ -89,8 +95,11 @@ pub struct Slot {
 pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
     let (root, _) = manifest::guids_of(root_hash).context("the root hash is not 64 hex digits")?;
     for name in facts::disk_names() {
-        let node = Path::new("/dev").join(name);
+        let node = Path::new("/dev").join(&name);
         let Some(table) = File::open(&node).ok().and_then(|mut file| GPT::find_from(&mut file).ok()) else { continue };
+        if !has_room_for_ours(&table) {
+            continue;
+        }
         let guid = |role: Role| Uuid::from_bytes_le(table[role.number()].unique_partition_guid);
         if guid(Role::Esp) != loader_partition {
             continue;
@@ -99,7 +108,9 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
             // While an install is in progress the name carries a mark, so it differs from the role's.
             if guid(data) == root && table[data.number()].partition_name.as_str() == data.name() {
                 let at = |role: Role| partition_node(&node, role.number());
-                return Ok(Some(Slot { data: at(data), tree: at(tree), state: at(Role::State) }));
+                let marked = table[Role::State.number()].partition_name.as_str().ends_with(IN_PROGRESS);
+                let unmade = marked.then_some(name);
+                return Ok(Some(Slot { data: at(data), tree: at(tree), state: at(Role::State), unmade }));
             }
         }
     }
@@ -112,6 +123,9 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
 /// With what did not work; the caller reports it and restarts.
 pub fn start(slot: &Slot, root_hash: &str) -> Result<Infallible, Trouble> {
     console::line("starting the installed system");
+    if let Some(disk) = &slot.unmade {
+        first_start::make_state(disk).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
+    }
     let unfinished = mount_state(slot).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
     if unfinished > 0 {
         // The kernel only looks at what is read, and a panic leaves no word of why: so everything is looked at now.

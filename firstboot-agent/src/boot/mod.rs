@@ -1,13 +1,17 @@
 //! PID 1 in the initrd: no systemd, no udev, no shell.
 
+mod first_start;
 pub mod installed;
-mod modules;
+pub(crate) mod modules;
 mod mounts;
 pub mod start_mark;
 mod switch_root;
 mod trouble;
 
-use crate::{console, efi, install};
+use crate::{
+    console, efi,
+    install::{self, medium::Origin},
+};
 use contracts::{bios, manifest::TrustFloor};
 use std::{convert::Infallible, fs, time::Duration};
 use uuid::Uuid;
@@ -62,7 +66,7 @@ fn try_run() -> anyhow::Result<Infallible> {
             Err(trouble) => trouble::tell_and_restart(&trouble, &trust_floor()?),
         }
     }
-    install::run(&trust_floor()?)
+    install::run(&trust_floor()?, &Origin::new(root_hash, &command_line))
 }
 
 fn trust_floor() -> anyhow::Result<TrustFloor> {

@@ -12,7 +12,8 @@ use std::{
 };
 
 /// What the agent itself needs, whatever the hardware is. `loop`-free on purpose.
-const ALWAYS: [&str; 8] = ["dm_mod", "dm_verity", "erofs", "ext4", "vfat", "nls_cp437", "nls_ascii", "overlay"];
+const ALWAYS: [&str; 9] =
+    ["dm_mod", "dm_verity", "erofs", "ext4", "isofs", "nls_ascii", "nls_cp437", "overlay", "vfat"];
 /// Rounds without news that end the search: drivers probe devices asynchronously.
 const QUIET_ROUNDS: u32 = 3;
 /// Disks behind slow controllers appear late; without a disk and a network card there is nothing to do but wait.
@@ -44,6 +45,16 @@ pub(super) fn load_for_this_machine() -> Result<()> {
         console::line("no driver found a disk and a network card yet");
     }
     Ok(())
+}
+
+/// Loads drivers once more, for what has appeared since.
+///
+/// # Errors
+/// When modprobe cannot be started at all.
+pub(crate) fn load_for_new_devices() -> Result<()> {
+    let mut found = BTreeSet::new();
+    collect(Path::new("/sys/devices"), &mut found);
+    modprobe(&found.into_iter().collect::<Vec<_>>())
 }
 
 fn has_disk_and_network() -> bool {

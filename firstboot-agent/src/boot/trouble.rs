@@ -78,7 +78,7 @@ pub(super) fn tell_and_restart(trouble: &Trouble, floor: &TrustFloor) -> ! {
 }
 
 async fn tell(trouble: &Trouble, floor: &TrustFloor, reporter: &Reporter) {
-    let found = reporter.step(Step::Network, "looking for the store's boot service", network::find(floor)).await;
+    let found = reporter.step(Step::Network, "looking for the store's boot service", network::find(floor, None)).await;
     if let Ok(lan) = found {
         reporter.connect(lan.netboot, &lan.mac);
     }

@@ -2,7 +2,8 @@
 //! data ([`data`]), and the one place that writes a partition table ([`table`]).
 
 pub mod data;
-pub mod layout;
 pub mod plan;
 pub mod probe;
 pub mod table;
+
+pub use contracts::layout;

@@ -4,7 +4,7 @@
 use crate::{
     disk::{
         layout::{IN_PROGRESS, Role},
-        table::partition_node,
+        table::{has_room_for_ours, partition_node},
     },
     install::state,
 };
@@ -73,6 +73,9 @@ fn read_ends(device: &Path) -> io::Result<()> {
 
 /// Our table: all names in their places. Only the partition for BIOS may be missing, as on disks of older versions. `None` for anybody else's.
 fn ours(table: &GPT) -> Option<DiskContent> {
+    if !has_room_for_ours(table) {
+        return None;
+    }
     let name_of = |role: Role| table[role.number()].partition_name.as_str().to_owned();
     let mut root_hashes = Vec::new();
     for role in Role::ALL {
@@ -140,6 +143,21 @@ mod tests {
             let found = content(&unreadable);
             assert!(matches!(&found, DiskContent::Foreign { .. }), "{}: {found:?}", unreadable.display());
         }
+    }
+
+    #[test]
+    fn a_table_with_few_entries_is_somebody_elses() {
+        use gptman::{GPTHeader, GPTPartitionEntry};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let mut file = File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
+        file.set_len(4 << 20).unwrap();
+        let mut header = GPTHeader::new_from(&mut file, 512, [1; 16]).unwrap();
+        header.number_of_partition_entries = 4;
+        let entries = vec![GPTPartitionEntry::empty(); 4];
+        header.write_into(&mut file, 512, &entries).unwrap();
+        let table = GPT::find_from(&mut file).unwrap();
+        assert!(ours(&table).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one place that writes a partition table. [`Target`] can be made for a block device that the plan chose, or
 //! in tests for a regular file, and for nothing else.
 
-use crate::disk::layout::{IN_PROGRESS, Partition, Role, divide};
+use crate::disk::layout::{IN_PROGRESS, Partition, Role, divide, place};
 use anyhow::{Context, Result, bail};
 use contracts::{bios, manifest};
 use gptman::{GPT, GPTPartitionEntry};
@@ -102,6 +102,42 @@ impl Target {
         self.write(&mut table)
     }
 
+    /// Makes the disk, onto which a disk image was written, one of its own: the state reaches to its end, and the GUIDs that tell
+    /// disks apart are new. The mark on the state stays; what is in the slots is not touched.
+    ///
+    /// # Errors
+    /// When the disk is smaller than the image, or the table cannot be read back or written.
+    pub fn take_whole_disk(&mut self) -> Result<()> {
+        let partitions = place(self.bytes, self.sector_bytes).context("the disk is smaller than its image")?;
+        let state =
+            partitions.iter().find(|partition| partition.role == Role::State).context("no place for the state")?;
+        let mut table = self.read()?;
+        let found = &mut table[Role::State.number()];
+        if found.starting_lba != state.first || !found.partition_name.as_str().ends_with(IN_PROGRESS) {
+            bail!("the state on this disk is not one that is still to be made");
+        }
+        found.ending_lba = state.last;
+        for role in [Role::Esp, Role::RootB, Role::VerityB, Role::State, Role::BiosBoot] {
+            table[role.number()].unique_partition_guid = *Uuid::new_v4().as_bytes();
+        }
+        table.header.disk_guid = *Uuid::new_v4().as_bytes();
+        let sector = u64::from(self.sector_bytes);
+        table.header.update_from(&mut self.file, sector).context("measuring the disk")?;
+        self.write(&mut table)?;
+        // The length in it is that of the image; the boot code before it stays.
+        GPT::write_protective_mbr_into(&mut self.file, sector).context("writing the protective MBR")
+    }
+
+    /// Takes the mark off the state: it is made.
+    ///
+    /// # Errors
+    /// When the table cannot be read back or written.
+    pub fn complete_state(&mut self) -> Result<()> {
+        let mut table = self.read()?;
+        table[Role::State.number()].partition_name = Role::State.name().into();
+        self.write(&mut table)
+    }
+
     /// Makes the disk one that a BIOS starts: the core image first, and when that is on the disk the boot code.
     ///
     /// # Errors
@@ -175,6 +211,12 @@ impl Target {
     }
 }
 
+/// False for tables with fewer entries than ours has: those would be looked for in vain, and not gently.
+#[must_use]
+pub fn has_room_for_ours(table: &GPT) -> bool {
+    table.iter().count() >= Role::ALL.len()
+}
+
 /// `/dev/vda` and 2 make `/dev/vda2`; `/dev/nvme0n1` and 2 make `/dev/nvme0n1p2`.
 #[must_use]
 pub fn partition_node(disk: &Path, number: u32) -> PathBuf {
@@ -236,6 +278,47 @@ mod tests {
             target.write_bios_boot(&[7; 512], &vec![0; 1 << 20]).is_err(),
             "it would reach into the next partition"
         );
+    }
+
+    #[test]
+    fn an_image_on_a_larger_disk_takes_all_of_it_and_keeps_its_slot() {
+        use contracts::layout::DISK_IMAGE_BYTES;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        File::create(&path).unwrap().set_len(DISK_IMAGE_BYTES).unwrap();
+        // As image-builder leaves it.
+        let mut target = Target::regular_file(&path).unwrap();
+        let mut table = GPT::new_from(&mut target.file, 512, [7; 16]).unwrap();
+        for Partition { role, first, last } in place(DISK_IMAGE_BYTES, 512).unwrap() {
+            let mark = if matches!(role, Role::RootB | Role::State) { "!" } else { "" };
+            table[role.number()] = GPTPartitionEntry {
+                partition_type_guid: role.type_guid().to_bytes_le(),
+                unique_partition_guid: [u8::try_from(role.number()).unwrap(); 16],
+                starting_lba: first,
+                ending_lba: last,
+                attribute_bits: 0,
+                partition_name: format!("{}{mark}", role.name()).as_str().into(),
+            };
+        }
+        target.write(&mut table).unwrap();
+        assert!(matches!(probe::content(&path), DiskContent::Installed { .. }));
+
+        File::options().write(true).open(&path).unwrap().set_len(64_000_000_000).unwrap();
+        let mut target = Target::regular_file(&path).unwrap();
+        for _ in 0..2 {
+            // Again, as after a power cut.
+            target.take_whole_disk().unwrap();
+        }
+        assert!(target.is_in_its_place(Role::State), "the state reaches to the end, as after an install");
+        assert_eq!(target.partition(Role::RootA).unwrap().2, Uuid::from_bytes_le([2; 16]));
+        assert_ne!(target.partition(Role::Esp).unwrap().2, Uuid::from_bytes_le([1; 16]));
+        // The backup at the new end is whole.
+        let mut broken = File::options().read(true).write(true).open(&path).unwrap();
+        broken.write_all_at(&[0; 512], 512).unwrap();
+        assert_eq!(GPT::read_from(&mut broken, 512).unwrap()[6].partition_name.as_str(), "shelfboot-state!");
+        target.complete_state().unwrap();
+        assert_eq!(target.read().unwrap()[6].partition_name.as_str(), "shelfboot-state");
+        assert!(target.take_whole_disk().is_err(), "a state that was made is never made anew");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Streams the chunked archive onto the disk: one sequential GET, taken up again where it broke off; every chunk
 //! is decompressed no further than its declared size and checked before it is written.
 
-use crate::{net::client::Netboot, report::Reporter, retry::Backoff};
+use super::source::Source;
+use crate::{report::Reporter, retry::Backoff};
 use anyhow::{Context, Result, bail, ensure};
 use bitar::{Archive, ChunkOffset, archive_reader::ArchiveReader};
 use blake2::{Blake2b512, Digest};
@@ -28,6 +29,8 @@ use std::{
 const HEADER_LIMIT: u64 = 32 << 20;
 /// Tries in a row that bring not one chunk.
 const TRIES: u32 = 8;
+/// A bad spot on a medium does not get better.
+const TRIES_OF_A_MEDIUM: u32 = 2;
 /// Chunks between the network and the processors.
 const IN_FLIGHT: usize = 32;
 
@@ -42,19 +45,27 @@ struct Chunk {
     places: Vec<u64>,
 }
 
+/// The archive, where it is.
+#[derive(Debug, Clone, Copy)]
+struct From<'a> {
+    source: &'a Source,
+    path: &'a str,
+}
+
 /// Installs root and hash tree. Returns the bytes written.
 ///
 /// # Errors
 /// Names the chunk that does not match, or what broke off for good.
 pub async fn install(
     reporter: &Reporter,
-    netboot: &Netboot,
+    source: &Source,
     manifest: &ImageManifest,
     data: &Path,
     tree: &Path,
 ) -> Result<u64> {
-    let url = format!("{}/repo/{}", netboot.base(), manifest.archive.path);
-    let header = fetch_header(netboot, manifest, &url).await?;
+    let from = From { source, path: &manifest.archive.path };
+    let url = source.place(from.path);
+    let header = fetch_header(from, manifest).await?;
     let chunks = read_header(header, manifest).await?;
     let total: u64 = chunks.iter().map(|chunk| chunk.size as u64 * chunk.places.len() as u64).sum();
     let writer = Writer { data: open(data)?, tree: open(tree)?, data_bytes: manifest.root.data_bytes };
@@ -82,7 +93,7 @@ pub async fn install(
         })
         .collect();
     drop(work);
-    let fetched = fetch_chunks(reporter, netboot, &url, &chunks, feed, &written, total).await;
+    let fetched = fetch_chunks(reporter, from, &chunks, feed, &written, total).await;
     // A worker that failed explains a broken feed, so its error comes first.
     for worker in workers {
         worker.await.context("a worker died")?.with_context(|| format!("installing from {url}"))?;
@@ -93,16 +104,14 @@ pub async fn install(
 }
 
 /// Exactly as many bytes as the manifest says, with exactly its digest, before anything parses them.
-async fn fetch_header(netboot: &Netboot, manifest: &ImageManifest, url: &str) -> Result<Bytes> {
+async fn fetch_header(from: From<'_>, manifest: &ImageManifest) -> Result<Bytes> {
     let want = manifest.archive.header_bytes;
     ensure!((1..=HEADER_LIMIT).contains(&want), "the manifest names an archive header of {want} bytes");
-    let range = format!("bytes=0-{}", want - 1);
-    let answer = netboot.http().get(url).header("Range", range).send().await;
-    let mut answer = answer
-        .and_then(reqwest::Response::error_for_status)
-        .with_context(|| format!("fetching the header of {url}"))?;
+    let url = from.source.place(from.path);
+    let what = || format!("fetching the header of {url}");
+    let mut answer = from.source.open(from.path, 0, Some(want - 1)).await.with_context(what)?;
     let mut header = BytesMut::new();
-    while let Some(part) = answer.chunk().await.with_context(|| format!("fetching the header of {url}"))? {
+    while let Some(part) = answer.chunk().await.with_context(what)? {
         header.extend_from_slice(&part);
         ensure!(header.len() as u64 <= want, "the header of {url} does not end after the {want} bytes asked for");
     }
@@ -151,8 +160,7 @@ async fn read_header(header: Bytes, manifest: &ImageManifest) -> Result<Vec<Chun
 /// Feeds the workers with one GET; a broken connection is taken up again at the first chunk that is missing.
 async fn fetch_chunks(
     reporter: &Reporter,
-    netboot: &Netboot,
-    url: &str,
+    from: From<'_>,
     chunks: &[Chunk],
     feed: mpsc::SyncSender<(usize, Bytes)>,
     written: &AtomicU64,
@@ -175,36 +183,30 @@ async fn fetch_chunks(
                 &format!("{} of {} MiB", done >> 20, total >> 20),
             );
         };
-        let Err(error) = fetch_from(netboot, url, chunks, &mut next, &feed, &show).await else { break };
+        let Err(error) = fetch_from(from, chunks, &mut next, &feed, &show).await else { break };
         if feed_is_closed(&error) {
             return Err(error);
         }
         failures = if next > before { 1 } else { failures + 1 };
-        if failures >= TRIES {
-            return Err(error.context(format!("gave up after {TRIES} tries without progress")));
+        let most = if matches!(from.source, Source::Store(_)) { TRIES } else { TRIES_OF_A_MEDIUM };
+        if failures >= most {
+            return Err(error.context(format!("gave up after {most} tries without progress")));
         }
-        reporter.waiting(
-            Step::Install,
-            "connection",
-            format!("the connection broke off ({error:#}); going on from there"),
-        );
+        reporter.waiting(Step::Install, "connection", format!("reading broke off ({error:#}); going on from there"));
         tokio::time::sleep(backoff.next_wait()).await;
     }
     Ok(())
 }
 
 async fn fetch_from(
-    netboot: &Netboot,
-    url: &str,
+    from: From<'_>,
     chunks: &[Chunk],
     next: &mut usize,
     feed: &mpsc::SyncSender<(usize, Bytes)>,
     show: &impl Fn(),
 ) -> Result<()> {
     let mut position = chunks[*next].at;
-    let request = netboot.http().get(url).header("Range", format!("bytes={position}-"));
-    let mut answer = request.send().await?.error_for_status()?;
-    ensure!(answer.status().as_u16() == 206, "{url} does not deliver ranges");
+    let mut answer = from.source.open(from.path, position, None).await?;
     let mut buffer = BytesMut::new();
     while *next < chunks.len() {
         let chunk = &chunks[*next];

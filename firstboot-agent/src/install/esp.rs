@@ -3,7 +3,7 @@
 use super::state::Mounted;
 use crate::{
     disk::{
-        layout::Role,
+        layout::{self, Role},
         plan::{self, Identity},
         table::Target,
     },
@@ -18,9 +18,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The boot loader, where the firmware's entry points.
-const LOADER: &str = "\\EFI\\systemd\\systemd-bootx64.efi";
-
 /// Makes an empty FAT file system.
 ///
 /// # Errors
@@ -34,15 +31,13 @@ pub fn make(node: &Path) -> Result<()> {
 /// # Errors
 /// With the file that could not be written.
 pub fn fill(node: &Path, version: &str, uki: &[u8], loader: &[u8]) -> Result<()> {
-    let uki_path = format!("EFI/Linux/shelfboot-{version}.efi");
     put(
         node,
         &[
-            ("loader/loader.conf", b"timeout 0\neditor no\n"),
-            (&uki_path, uki),
-            // Both names are the boot loader, never a UKI: firmware that forgets its entries starts the fallback path.
-            ("EFI/systemd/systemd-bootx64.efi", loader),
-            ("EFI/BOOT/BOOTX64.EFI", loader),
+            (layout::LOADER_SETTINGS_PATH, layout::LOADER_SETTINGS),
+            (&layout::boot_image_path(version), uki),
+            (layout::LOADER_PATH, loader),
+            (layout::FALLBACK_LOADER_PATH, loader),
         ],
     )
 }
@@ -82,7 +77,8 @@ pub fn boot_next(target: &mut Target) -> Result<()> {
         bail!("a BIOS keeps its boot order to itself: in its setup, put the disk before the network");
     }
     let (start, sectors, guid) = target.partition(Role::Esp)?;
-    efi::boot_from_disk(BootFile { partition: Role::Esp.number(), start, sectors, guid, path: LOADER })?;
+    let path = format!("\\{}", layout::LOADER_PATH.replace('/', "\\"));
+    efi::boot_from_disk(BootFile { partition: Role::Esp.number(), start, sectors, guid, path: &path })?;
     Ok(())
 }
 

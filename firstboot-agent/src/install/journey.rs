@@ -1,12 +1,16 @@
 //! The journey's steps in the installer, in order. Each ends in what the next one needs.
 
 use super::{
-    archive, esp, network,
+    archive, esp,
+    medium::Origin,
+    network::Lan,
     repository::Repository,
+    source::Source,
     state::{self, Found},
+    way::{self, Way},
 };
 use crate::{
-    boot,
+    boot, console,
     disk::{
         layout::Role,
         plan::{self, Identity},
@@ -14,7 +18,6 @@ use crate::{
     },
     efi, facts,
     failure::{Coded, Failure},
-    net::client::Netboot,
     report::Reporter,
     verity,
 };
@@ -24,6 +27,7 @@ use contracts::{
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
     bios,
     facts::{DiskContent, MachineFacts, Owner},
+    install::InstallRecord,
     manifest::{ImageManifest, TrustFloor},
     step::Step,
 };
@@ -38,23 +42,29 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The step's failure.
-pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> Result<Infallible, Failure> {
-    let lan = reporter.step(Step::Network, "looking for the store's boot service", network::find(floor)).await?;
-    reporter.connect(lan.netboot.clone(), &lan.mac);
+pub async fn attempt(
+    attempt: Uuid,
+    reporter: &Reporter,
+    floor: &TrustFloor,
+    origin: &Origin,
+) -> Result<Infallible, Failure> {
+    let way = reporter.step(Step::Network, "looking for the store's boot service", way::find(floor, origin)).await?;
+    if let Way::Store(lan) = &way {
+        reporter.connect(lan.netboot.clone(), &lan.mac);
+    }
 
-    let (order, assignment, facts) =
-        reporter.step(Step::Assign, "asking what to do", assign(attempt, &lan.netboot, &lan.mac)).await?;
+    let (order, assignment, facts) = reporter.step(Step::Assign, "asking what to do", assign(attempt, &way)).await?;
     let me = Identity::new(assignment.store.clone(), &facts);
     let Some(image) = order else {
-        return restart_into_disk(reporter, &facts, &me).await;
+        return restart_into_disk(reporter, &facts, &me, &way).await;
     };
-    let owner = assignment.store.clone().map(|store| Owner { store, machine: lan.mac.clone() });
+    let owner = way.owner(&assignment);
+    let source = way.source();
 
     let (mut target, content) = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
     reporter.step(Step::Partition, "dividing the disk", partition(&mut target, &content, &me)).await?;
-    let (repository, manifest) = reporter
-        .step(Step::Install, "fetching the system", install(reporter, &lan.netboot, floor, &image, &target))
-        .await?;
+    let (repository, manifest) =
+        reporter.step(Step::Install, "fetching the system", install(reporter, &source, floor, &image, &target)).await?;
     reporter
         .step(
             Step::Verify,
@@ -64,7 +74,11 @@ pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> 
         .await?;
 
     reporter.started(Step::Restart, "starting from the disk");
-    reporter.flush(FLUSH_LIMIT).await;
+    let told = matches!(way, Way::Store(_)) && reporter.flush(FLUSH_LIMIT).await;
+    if !told && let Err(error) = target.node(Role::State).and_then(|node| state::keep_events(&node, &reporter.unsent()))
+    {
+        console::line(&format!("what happened so far cannot be kept for the store: {error:#}"));
+    }
     drop(target);
     boot::restart()
 }
@@ -72,20 +86,27 @@ pub async fn attempt(attempt: Uuid, reporter: &Reporter, floor: &TrustFloor) -> 
 /// What netboot orders, and what the steps after it need to know.
 type Orders = (Option<ImageRef>, Assignment, MachineFacts);
 
-async fn assign(attempt: Uuid, netboot: &Netboot, mac: &str) -> Result<(Orders, String), Failure> {
+async fn assign(attempt: Uuid, way: &Way) -> Result<(Orders, String), Failure> {
     let facts = facts::gather(true);
+    let assignment = match way {
+        Way::Store(lan) => ask(attempt, lan, &facts).await.code("no-assignment")?,
+        Way::Medium(found) => way::order_of(&found.medium, &facts),
+    };
+    let words = assignment.reason.clone();
+    Ok(((order(&assignment)?, assignment, facts), words))
+}
+
+async fn ask(attempt: Uuid, lan: &Lan, facts: &MachineFacts) -> anyhow::Result<Assignment> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
     let report = MachineReport {
         version: VERSION,
         attempt,
         boot_mode: BootMode::Installer,
-        mac: mac.to_owned(),
+        mac: lan.mac.clone(),
         boot_id,
         facts: facts.clone(),
     };
-    let assignment = netboot.assign(&report).await.code("no-assignment")?;
-    let words = assignment.reason.clone();
-    Ok(((order(&assignment)?, assignment, facts), words))
+    lan.netboot.assign(&report).await
 }
 
 /// The image to install, or `None` to start from the disk.
@@ -161,13 +182,13 @@ fn keeps_state(node: &Path, me: &Identity) -> Result<bool, Failure> {
 
 async fn install(
     reporter: &Reporter,
-    netboot: &Netboot,
+    source: &Source,
     floor: &TrustFloor,
     image: &ImageRef,
     target: &Target,
 ) -> Result<((Repository, ImageManifest), String), Failure> {
     let root = std::fs::read(boot::TUF_ROOT).context("reading the boot image's root of trust").code("repository")?;
-    let repository = Repository::load(netboot, &root, floor).await.code("repository")?;
+    let repository = Repository::load(source, &root, floor).await.code("repository")?;
     let manifest = repository.manifest(image).await.code("manifest")?;
     if !efi::present() && manifest.bios.is_none() {
         let words = format!(
@@ -177,7 +198,7 @@ async fn install(
         return Err(Failure::new("no-bios-image", words));
     }
     let (data, tree) = (target.node(Role::RootA).code("install")?, target.node(Role::VerityA).code("install")?);
-    let written = archive::install(reporter, netboot, &manifest, &data, &tree).await.code("install")?;
+    let written = archive::install(reporter, source, &manifest, &data, &tree).await.code("install")?;
     let words = format!("{} {} is on the disk ({} MiB)", manifest.template, manifest.image_version, written >> 20);
     Ok(((repository, manifest), words))
 }
@@ -208,7 +229,7 @@ async fn verify(
     // From here on the disk becomes bootable. The order matters: state first, the slot's mark next, the files that
     // the firmware finds last.
     let ca = repository.target(&manifest.registrar_ca).await.code("registrar-ca")?;
-    let record = state::InstallRecord::new(manifest, attempt, repository.versions(), owner);
+    let record = InstallRecord::new(manifest, Some(attempt), repository.versions(), owner);
     state::fill(&target.node(Role::State).code("state")?, &ca, &record).code("state")?;
     target.complete_slot_a(&manifest.root.root_hash).code("partition")?;
     let uki = repository.target(&manifest.uki).await.code("boot-files")?;
@@ -229,14 +250,26 @@ async fn verify(
     Ok(((), "the disk holds exactly what was signed, and the machine can start from it".into()))
 }
 
-/// The store says that this machine is installed, but its firmware came to the network first.
-async fn restart_into_disk(reporter: &Reporter, facts: &MachineFacts, me: &Identity) -> Result<Infallible, Failure> {
+/// The machine is installed, but its firmware came to the network or a medium first.
+async fn restart_into_disk(
+    reporter: &Reporter,
+    facts: &MachineFacts,
+    me: &Identity,
+    way: &Way,
+) -> Result<Infallible, Failure> {
+    if matches!(way, Way::Medium(_)) && !efi::present() {
+        // Nothing can be set on a BIOS, and nobody has to hear of it but who stands before the machine.
+        let words = "this machine is installed. Take the medium out, and switch it off and on again";
+        return reporter.step(Step::Restart, words, async { Err(Failure::wait("take-medium-out", words)) }).await;
+    }
     reporter.started(Step::Restart, "this machine is installed; starting from its disk");
     let restarted = async {
         esp::boot_installed(facts, me).code("boot-entry")?;
         Ok(((), "the firmware starts from the disk next".to_owned()))
     };
     reporter.step(Step::Restart, "starting from the disk", restarted).await?;
-    reporter.flush(FLUSH_LIMIT).await;
+    if matches!(way, Way::Store(_)) {
+        reporter.flush(FLUSH_LIMIT).await;
+    }
     boot::restart()
 }

@@ -3,10 +3,14 @@
 pub mod archive;
 pub mod esp;
 pub mod journey;
+pub mod medium;
 pub mod network;
 pub mod repository;
+pub mod source;
 pub mod state;
+pub mod way;
 
+use self::medium::Origin;
 use crate::{console, report::Reporter, retry::Backoff};
 use contracts::manifest::TrustFloor;
 use std::{convert::Infallible, time::Duration};
@@ -19,13 +23,13 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// When not even the runtime can be made.
-pub fn run(floor: &TrustFloor) -> anyhow::Result<Infallible> {
+pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let attempt = Uuid::new_v4();
     let reporter = Reporter::new(attempt);
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(120));
     loop {
-        match runtime.block_on(journey::attempt(attempt, &reporter, floor)) {
+        match runtime.block_on(journey::attempt(attempt, &reporter, floor, origin)) {
             Ok(never) => match never {},
             Err(_reported) => {
                 let wait = backoff.next_wait();

@@ -30,11 +30,12 @@ pub struct Lan {
     pub mac: String,
 }
 
-/// Finds netboot: every card with a carrier asks; the one that hears it is the one used.
+/// Finds netboot: every card with a carrier asks; the one that hears it is the one used. Where none can hear it, `named` is its base
+/// URL.
 ///
 /// # Errors
 /// When no card hears netboot in all rounds.
-pub async fn find(floor: &TrustFloor) -> Result<(Lan, String), Failure> {
+pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, String), Failure> {
     let links = Links::open().code("network")?;
     let nics = facts::gather(false).nics;
     if nics.is_empty() {
@@ -49,7 +50,7 @@ pub async fn find(floor: &TrustFloor) -> Result<(Lan, String), Failure> {
     let mut last = String::from("no network card has a cable that leads anywhere; check the network cable");
     for round in 0..ROUNDS {
         for nic in nics.iter().filter(|nic| has_carrier(nic)) {
-            match ask(&links, nic, round).await {
+            match ask(&links, nic, round, named).await {
                 Ok(Some((address, netboot))) => {
                     let words = set_clock(&netboot, floor).await.code("clock")?;
                     let mac = nic.mac.clone();
@@ -67,12 +68,13 @@ pub async fn find(floor: &TrustFloor) -> Result<(Lan, String), Failure> {
     Err(Failure::new("no-boot-service", last))
 }
 
-async fn ask(links: &Links, nic: &Nic, round: u32) -> Result<Option<(String, Netboot)>> {
+async fn ask(links: &Links, nic: &Nic, round: u32, named: Option<&str>) -> Result<Option<(String, Netboot)>> {
     let mac = mac_bytes(&nic.mac).context("the MAC address is not six bytes")?;
     // RFC 2131, 4.1: waits of 4, 8, 16 s between tries; we are shorter at first, because the LAN is usually there.
     let limit = Duration::from_secs(1 << round.min(4)).min(Duration::from_secs(10));
     let heard = dhcp::discover(&nic.kernel_name, mac, true, limit).await?;
-    let (Some(offer), Some(base)) = (heard.offer, heard.netboot) else { return Ok(None) };
+    let base = heard.netboot.or_else(|| named.map(str::to_owned));
+    let (Some(offer), Some(base)) = (heard.offer, base) else { return Ok(None) };
     let lease = dhcp::accept(&nic.kernel_name, mac, &offer, Duration::from_secs(5)).await?;
     links.configure(&nic.kernel_name, lease.address, lease.prefix, lease.router).await?;
     Ok(Some((lease.address.to_string(), Netboot::new(&base)?)))
@@ -83,11 +85,22 @@ async fn set_clock(netboot: &Netboot, floor: &TrustFloor) -> Result<String> {
     let reply: TimeReply = netboot.time().await?;
     let local = OffsetDateTime::from(SystemTime::now());
     let chosen = reply.utc.max(floor.built_at);
-    let seconds = chosen.unix_timestamp();
-    clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, i64::from(chosen.nanosecond())))
-        .context("setting the clock")?;
+    write_clock(chosen)?;
     let off = (chosen - local).whole_seconds();
     Ok(format!("the clock was {off} s off"))
+}
+
+/// Without anybody to ask, the machine's own clock has to do; but it is never earlier than the boot image.
+///
+/// # Errors
+/// When the clock cannot be set.
+pub fn set_clock_at_least(floor: &TrustFloor) -> Result<()> {
+    if OffsetDateTime::from(SystemTime::now()) < floor.built_at { write_clock(floor.built_at) } else { Ok(()) }
+}
+
+fn write_clock(time: OffsetDateTime) -> Result<()> {
+    let time = TimeSpec::new(time.unix_timestamp(), i64::from(time.nanosecond()));
+    clock_settime(ClockId::CLOCK_REALTIME, time).context("setting the clock")
 }
 
 fn has_carrier(nic: &Nic) -> bool {

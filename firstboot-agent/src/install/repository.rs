@@ -1,6 +1,6 @@
 //! The image repository, believed only as far as TUF goes (<https://theupdateframework.github.io/specification/>).
 
-use crate::net::client::Netboot;
+use super::source::Source;
 use anyhow::{Context, Result, bail, ensure};
 use contracts::{
     assignment::ImageRef,
@@ -8,7 +8,10 @@ use contracts::{
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::sync::{Arc, Mutex, PoisonError};
-use tough::{IntoVec, RepositoryLoader, TargetName, Transport, TransportError, TransportErrorKind, TransportStream};
+use tough::{
+    ExpirationEnforcement, FilesystemTransport, IntoVec, RepositoryLoader, TargetName, Transport, TransportError,
+    TransportErrorKind, TransportStream,
+};
 use url::Url;
 
 /// A loaded repository: every signature up to its targets is checked.
@@ -16,22 +19,26 @@ use url::Url;
 pub struct Repository(tough::Repository);
 
 impl Repository {
-    /// Loads the metadata through netboot, from the boot image's `root` of trust, and holds it against the floor.
+    /// Loads the metadata, from the boot image's `root` of trust, and holds it against the floor.
+    ///
+    /// The expiry is enforced for what a store serves. A medium may lie in a drawer for a year, and there is no time that could be
+    /// trusted: signatures, digests and the floor hold, but nobody can tell whether there is something newer.
     ///
     /// # Errors
-    /// When a signature, a version or an expiry does not hold, or netboot does not deliver.
-    pub async fn load(netboot: &Netboot, root: &[u8], floor: &TrustFloor) -> Result<Self> {
-        let base = format!("{}/repo", netboot.base());
-        let loader = RepositoryLoader::new(
-            &root,
-            Url::parse(&format!("{base}/metadata/"))?,
-            Url::parse(&format!("{base}/targets/"))?,
-        );
-        let transport = Http { netboot: netboot.clone(), last: Arc::default() };
+    /// When a signature, a version or an expiry does not hold, or the source does not deliver.
+    pub async fn load(source: &Source, root: &[u8], floor: &TrustFloor) -> Result<Self> {
+        let base = source.url()?;
+        let expiration = match source {
+            Source::Store(_) => ExpirationEnforcement::Safe,
+            Source::Folder(_) => ExpirationEnforcement::Unsafe,
+        };
+        let loader = RepositoryLoader::new(&root, base.join("metadata/")?, base.join("targets/")?)
+            .expiration_enforcement(expiration);
+        let transport = Reader { source: source.clone(), last: Arc::default() };
         let last = transport.last.clone();
         let name_the_role = || {
             let path = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            format!("the store's file {path} cannot be believed as the role {}", role_of(&path))
+            format!("the repository's file {path} cannot be believed as the role {}", role_of(&path))
         };
         let repository = Self(loader.transport(transport).load().await.with_context(name_the_role)?);
         check_floor(repository.versions(), floor.roles)?;
@@ -99,10 +106,10 @@ fn check_floor(found: RoleVersions, floor: RoleVersions) -> Result<()> {
     Ok(())
 }
 
-/// TUF's transport over netboot's HTTP client.
+/// TUF's transport.
 #[derive(Debug, Clone)]
-struct Http {
-    netboot: Netboot,
+struct Reader {
+    source: Source,
     /// Path of the file asked for last: not every error of tough's names its file.
     last: Arc<Mutex<String>>,
 }
@@ -114,11 +121,15 @@ fn role_of(path: &str) -> &str {
 }
 
 #[tough::async_trait]
-impl Transport for Http {
+impl Transport for Reader {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         let failed = |error| TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error);
         url.path().clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
-        let answer = self.netboot.http().get(url.clone()).send().await.map_err(failed)?;
+        let netboot = match &self.source {
+            Source::Store(netboot) => netboot,
+            Source::Folder(_) => return FilesystemTransport.fetch(url).await,
+        };
+        let answer = netboot.http().get(url.clone()).send().await.map_err(failed)?;
         match answer.status().as_u16() {
             200 => {}
             // The role's next version does not exist yet: that is how TUF finds the newest root.

@@ -3,54 +3,12 @@
 use super::esp;
 use crate::{boot::start_mark, durable};
 use anyhow::{Context, Result};
-use contracts::{
-    VERSION,
-    facts::Owner,
-    manifest::{ImageManifest, RoleVersions},
-};
+use contracts::{event::Event, facts::Owner, install::InstallRecord};
 use nix::mount::{MsFlags, mount, umount};
-use serde::{Deserialize, Serialize};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
-use uuid::Uuid;
-
-/// `/state/shelfboot/install.json`: what was installed, by which attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstallRecord {
-    /// [`contracts::VERSION`].
-    pub version: u32,
-    /// The template.
-    pub template: String,
-    /// The image's version.
-    pub image_version: String,
-    /// The attempt that installed it; the first boot goes on with it, so that the journey stays one.
-    pub attempt: Option<Uuid>,
-    /// The TUF role versions that were believed: nothing older is believed later.
-    pub roles: RoleVersions,
-    /// Whose it is: no other machine and no other store installs over it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<Owner>,
-}
-
-impl InstallRecord {
-    /// The record of an install that just ended.
-    #[must_use]
-    pub fn new(manifest: &ImageManifest, attempt: Uuid, roles: RoleVersions, owner: Option<Owner>) -> Self {
-        Self {
-            version: VERSION,
-            template: manifest.template.clone(),
-            image_version: manifest.image_version.clone(),
-            attempt: Some(attempt),
-            roles,
-            owner,
-        }
-    }
-
-    /// The record's place below the agent's folder.
-    pub const FILE: &'static str = "install.json";
-}
 
 /// Makes an empty ext4 file system.
 ///
@@ -75,6 +33,20 @@ pub fn fill(node: &Path, registrar_ca: &[u8], record: &InstallRecord) -> Result<
     // A root that was just checked need not be checked again because of what happened to the one before.
     start_mark::end(&ours)?;
     durable::write(&ours.join(InstallRecord::FILE), &serde_json::to_vec_pretty(record)?, 0o644)?;
+    mounted.unmount()
+}
+
+/// The outcomes that netboot has not got yet: the installed system sends them when it can.
+pub const UNSENT_EVENTS: &str = "unsent-events.json";
+
+/// Keeps them beside the install record.
+///
+/// # Errors
+/// With the file that could not be written.
+pub fn keep_events(node: &Path, events: &[Event]) -> Result<()> {
+    let mounted = Mounted::new(node, "ext4")?;
+    let path = mounted.path().join("shelfboot").join(UNSENT_EVENTS);
+    durable::write(&path, &serde_json::to_vec(events)?, 0o644)?;
     mounted.unmount()
 }
 
@@ -140,6 +112,14 @@ impl Mounted {
     /// When the kernel refuses.
     pub fn new(node: &Path, kind: &str) -> Result<Self> {
         Self::mount(node, kind, MsFlags::empty(), None)
+    }
+
+    /// Mounts `node` so that nothing on it changes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn read_only(node: &Path, kind: &str) -> Result<Self> {
+        Self::mount(node, kind, MsFlags::MS_RDONLY, None)
     }
 
     /// Mounts an ext file system without writing to its device: read-only alone would still replay the journal

@@ -11,7 +11,7 @@ use crate::{
     boot::{installed::STATE, start_mark},
     console, durable, facts,
     failure::{Coded, Failure},
-    install::{network::mac_bytes, state::InstallRecord},
+    install::{network::mac_bytes, state::UNSENT_EVENTS},
     net::{client::Netboot, dhcp},
     report::Reporter,
     retry::Backoff,
@@ -20,12 +20,15 @@ use anyhow::{Context, Result};
 use contracts::{
     VERSION,
     assignment::{Assignment, BootMode, MachineReport},
-    facts::MachineFacts,
+    event::Event,
+    facts::{MachineFacts, Owner},
+    install::InstallRecord,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
     step::Step,
 };
 use std::{
     fs,
+    io::Read as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -62,6 +65,7 @@ pub fn run() -> Result<()> {
         if install_record().is_some_and(|record| record.attempt == Some(attempt)) {
             reporter.done(Step::Restart, "started from the disk");
         }
+        reporter.inherit(unsent_events());
         let mut machine = Machine { config, attempt, boot_id, mac: String::new() };
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
         while let Err(failure) = become_member(&mut machine, &reporter).await {
@@ -78,7 +82,9 @@ pub fn run() -> Result<()> {
             ));
             tokio::time::sleep(wait).await;
         }
-        reporter.flush(Duration::from_secs(60)).await;
+        if reporter.flush(Duration::from_secs(60)).await {
+            forget_unsent_events();
+        }
         Ok(())
     })
 }
@@ -87,6 +93,7 @@ pub fn run() -> Result<()> {
 async fn become_member(machine: &mut Machine, reporter: &Reporter) -> Result<(), Failure> {
     let (netboot, assignment) = find_store(machine).await?;
     reporter.connect(netboot.clone(), &machine.mac);
+    write_owner(machine, &assignment);
     let key = identity::load_or_make(Path::new(STATE)).code("machine-key")?;
     let region = region::Region::connect(&assignment, &key).code("region")?;
 
@@ -171,6 +178,39 @@ fn attempt_of_this_boot() -> Uuid {
     install_record().and_then(|record| record.attempt).unwrap_or_else(Uuid::new_v4)
 }
 
+/// More than an install ever leaves.
+const UNSENT_LIMIT: u64 = 4 << 20;
+
+/// What the installer could not tell the store. Sending it twice is harmless: every event has an id.
+fn unsent_events() -> Vec<Event> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(Path::new(STATE).join(UNSENT_EVENTS));
+    let read = file.and_then(|file| file.take(UNSENT_LIMIT).read_to_end(&mut bytes));
+    read.ok().and_then(|_| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+fn forget_unsent_events() {
+    let _ = fs::remove_file(Path::new(STATE).join(UNSENT_EVENTS));
+}
+
+/// A machine that was installed without its store is its store's from now on.
+fn write_owner(machine: &Machine, assignment: &Assignment) {
+    let (Some(store), Some(record)) = (&assignment.store, install_record().filter(|record| record.owner.is_none()))
+    else {
+        return;
+    };
+    let owner = Some(Owner { store: store.clone(), machine: machine.mac.clone() });
+    keep_install_record(&InstallRecord { owner, ..record });
+}
+
+fn keep_install_record(record: &InstallRecord) {
+    let written = serde_json::to_vec_pretty(record).context("writing the record as JSON");
+    let path = Path::new(STATE).join(InstallRecord::FILE);
+    if let Err(error) = written.and_then(|bytes| durable::write(&path, &bytes, 0o644)) {
+        console::line(&format!("the record of the install stays as it was: {error:#}"));
+    }
+}
+
 fn install_record() -> Option<InstallRecord> {
     serde_json::from_slice(&fs::read(Path::new(STATE).join(InstallRecord::FILE)).ok()?).ok()
 }
@@ -182,9 +222,6 @@ fn journey_ended() {
         console::line(&format!("the next start will check the whole disk: {error:#}"));
     }
     if let Some(record) = install_record().filter(|record| record.attempt.is_some()) {
-        let ended = InstallRecord { attempt: None, ..record };
-        if let Ok(bytes) = serde_json::to_vec_pretty(&ended) {
-            let _ = durable::write(&Path::new(STATE).join(InstallRecord::FILE), &bytes, 0o644);
-        }
+        keep_install_record(&InstallRecord { attempt: None, ..record });
     }
 }

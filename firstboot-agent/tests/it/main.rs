@@ -2,6 +2,8 @@
 //! One file per family of attacks.
 
 mod archives;
+mod events;
+mod media;
 mod metadata;
 mod old_states;
 mod shop;

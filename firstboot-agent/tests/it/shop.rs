@@ -18,7 +18,7 @@ use contracts::{
     manifest::{Archive, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
 };
 use firstboot_agent::{
-    install::{archive, repository::Repository},
+    install::{archive, repository::Repository, source::Source},
     net::client::Netboot,
     report::Reporter,
 };
@@ -50,7 +50,7 @@ pub(crate) enum Lie {
 
 pub(crate) struct Shop {
     folder: TempDir,
-    signer: Signer,
+    pub(crate) signer: Signer,
     pub(crate) manifest: ImageManifest,
     source: Vec<u8>,
     pub(crate) floor: TrustFloor,
@@ -123,17 +123,25 @@ impl Shop {
     pub(crate) async fn install(&self, of: &str, lie: Option<Lie>) -> Outcome {
         let sent = Arc::new(AtomicU64::new(0));
         let base = serve(self.folder.path().to_owned(), of.to_owned(), lie, sent.clone()).await;
+        self.install_from(&Source::Store(Netboot::new(&base).unwrap()), &sent).await
+    }
+
+    /// The same from a folder: an offline medium.
+    pub(crate) async fn install_from_medium(&self) -> Outcome {
+        self.install_from(&Source::Folder(self.folder.path().to_owned()), &AtomicU64::new(0)).await
+    }
+
+    async fn install_from(&self, source: &Source, sent: &AtomicU64) -> Outcome {
         let disk = tempfile::tempdir().unwrap();
         let (data, tree) = (disk.path().join("data"), disk.path().join("tree"));
         fs::write(&data, []).unwrap();
         fs::write(&tree, []).unwrap();
         let work = async {
-            let netboot = Netboot::new(&base)?;
             let reporter = Reporter::new(uuid::Uuid::new_v4());
-            let repository = Repository::load(&netboot, &self.signer.root(), &self.floor).await?;
+            let repository = Repository::load(source, &self.signer.root(), &self.floor).await?;
             let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
             let manifest = repository.manifest(&image).await?;
-            archive::install(&reporter, &netboot, &manifest, &data, &tree).await?;
+            archive::install(&reporter, source, &manifest, &data, &tree).await?;
             repository.target(&manifest.uki).await?;
             anyhow::Ok(())
         };

@@ -39,7 +39,7 @@ pub struct Lock {
     pub resolved_at: OffsetDateTime,
     /// Hash of what was asked for, see [`request`].
     pub request: String,
-    /// Layers of the image, in the order in which they are installed.
+    /// Layers of the image, in the order in which they are installed; none in a lock of the tools alone.
     pub image: Vec<Layer>,
     /// Layers of the tools tree.
     pub tools: Vec<Layer>,
@@ -106,6 +106,12 @@ pub enum LockError {
 #[must_use]
 pub fn place(template: &Path) -> PathBuf {
     template.with_extension("lock")
+}
+
+/// The hash of what decides which tools there are.
+#[must_use]
+pub fn request_of_tools(tools: &[&str]) -> String {
+    InputHash::default().with("release", crate::debian::RELEASE).with("tools", tools.join(",")).finish()
 }
 
 /// The hash of everything that decides what a template is resolved to, but for the state of the mirrors: packages by layer, and
@@ -193,6 +199,9 @@ impl Lock {
                 profiles::API_VERSION
             ));
         }
+        if self.tools.is_empty() {
+            return Err("it has no tools".into());
+        }
         for layers in [&self.image, &self.tools] {
             let mut names = BTreeSet::new();
             for package in layers.iter().flat_map(|layer| &layer.packages) {
@@ -201,7 +210,7 @@ impl Lock {
                     return Err(format!("the package {} is there twice", package.name));
                 }
             }
-            if layers.first().is_none_or(|layer| layer.packages.is_empty()) {
+            if layers.first().is_some_and(|layer| layer.packages.is_empty()) {
                 return Err("its first layer has no packages".into());
             }
         }
@@ -326,6 +335,7 @@ pub(crate) mod tests {
         }
         let twice = [package("a", "1", DEBIAN, 1), package("a", "2", DEBIAN, 1)];
         assert!(Lock::parse(lock(&[&twice]).text().as_bytes()).is_err());
-        assert!(Lock::parse(lock(&[]).text().as_bytes()).is_err(), "no packages");
+        assert!(Lock::parse(lock(&[&[]]).text().as_bytes()).is_err(), "no packages");
+        assert!(Lock::parse(lock(&[]).text().as_bytes()).is_ok(), "the tools alone");
     }
 }

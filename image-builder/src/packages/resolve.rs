@@ -70,23 +70,7 @@ pub async fn resolve(
     let whole = Apt::prepare(folder, "image", mirrors, &template.repositories)?;
     whole.update(reporter).await?;
     let image = whole.image(template, reporter).await?;
-    // The tools come from Debian alone, whatever the template's repositories hold. The lists are there already.
-    let none = BTreeMap::new();
-    let debian = Apt::prepare(folder, "tools", mirrors, &none)?;
-    let essential = debian.closure(&ESSENTIAL.map(str::to_owned), reporter).await?;
-    let names: Vec<String> =
-        essential.iter().map(|(name, _)| name.clone()).chain(tools.iter().map(|t| (*t).to_owned())).collect();
-    let all = debian.closure(&names, reporter).await?;
-    let found = debian.describe(&all, &names, reporter).await?;
-    let layer = |name: &str, wanted: &dyn Fn(&str) -> bool| Layer {
-        layer: name.into(),
-        packages: all
-            .iter()
-            .filter(|(name, _)| wanted(name))
-            .filter_map(|(name, _)| found.get(name).cloned())
-            .collect(),
-    };
-    let first = |name: &str| essential.iter().any(|(essential, _)| essential == name);
+    let tools_layers = layers_of_tools(tools, mirrors, folder, reporter).await?;
     Ok(Lock {
         api_version: profiles::API_VERSION.into(),
         kind: lock::KIND.into(),
@@ -94,8 +78,45 @@ pub async fn resolve(
         resolved_at: now,
         request: lock::request(template, tools),
         image,
-        tools: vec![layer("essential", &first), layer("tools", &|name| !first(name))],
+        tools: tools_layers,
     })
+}
+
+/// Asks apt for the tools alone; see [`resolve`]. They come from Debian, whatever a template's repositories hold.
+///
+/// # Errors
+/// See [`ResolveError`].
+pub async fn resolve_tools(
+    tools: &[&str],
+    mirrors: &Mirrors,
+    folder: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<Layer>, ResolveError> {
+    let none = BTreeMap::new();
+    Apt::prepare(folder, "tools", mirrors, &none)?.update(reporter).await?;
+    layers_of_tools(tools, mirrors, folder, reporter).await
+}
+
+/// The lists are there already.
+async fn layers_of_tools(
+    tools: &[&str],
+    mirrors: &Mirrors,
+    folder: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<Vec<Layer>, ResolveError> {
+    let none = BTreeMap::new();
+    let debian = Apt::prepare(folder, "tools", mirrors, &none)?;
+    let essential = debian.closure(&ESSENTIAL.map(str::to_owned), reporter).await?;
+    let names = essential.iter().map(|(name, _)| name.clone()).chain(tools.iter().map(|tool| (*tool).to_owned()));
+    let names: Vec<String> = names.collect();
+    let all = debian.closure(&names, reporter).await?;
+    let found = debian.describe(&all, &names, reporter).await?;
+    let layer = |name: &str, wanted: &dyn Fn(&str) -> bool| {
+        let packages = all.iter().filter(|(name, _)| wanted(name)).filter_map(|(name, _)| found.get(name).cloned());
+        Layer { layer: name.into(), packages: packages.collect() }
+    };
+    let first = |name: &str| essential.iter().any(|(essential, _)| essential == name);
+    Ok(vec![layer("essential", &first), layer("tools", &|name| !first(name))])
 }
 
 /// apt in folders of its own.

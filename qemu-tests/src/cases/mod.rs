@@ -3,8 +3,10 @@
 pub mod admission;
 pub mod checks;
 pub mod claim;
+pub mod disk_image;
 pub mod foreign_disk;
 pub mod hypervisor;
+pub mod media;
 pub mod member;
 pub mod pods;
 pub mod preloaded_images;
@@ -67,12 +69,31 @@ pub enum Story {
     TemplateParts,
     /// A hypervisor of Nova and a server on it.
     Hypervisor,
+    /// A CD and a stick that start a machine, which installs from its store.
+    IsoThin,
+    /// A stick and a CD that install without any network.
+    IsoOffline,
+    /// Disks that were written as images, and the artifact for registries.
+    DiskImage,
     /// image-builder alone, without a world.
     Build(Build),
 }
 
+impl Story {
+    /// The formats that `image-builder export` has to make for it.
+    #[must_use]
+    pub const fn exports(self) -> &'static [&'static str] {
+        match self {
+            Self::IsoThin => &["iso-thin"],
+            Self::IsoOffline => &["iso-offline"],
+            Self::DiskImage => &["qcow2", "raw", "vmdk", "oci"],
+            _ => &[],
+        }
+    }
+}
+
 /// All cases.
-pub const ALL: [Case; 15] = [
+pub const ALL: [Case; 18] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -178,6 +199,27 @@ pub const ALL: [Case; 15] = [
         template: WORKER,
         story: Story::Build(Build::Reproducible),
     },
+    Case {
+        name: "iso-thin",
+        about: "a thin ISO as CD on UEFI and as stick on BIOS: the machine installs from its store and arrives",
+        core: false,
+        template: WORKER,
+        story: Story::IsoThin,
+    },
+    Case {
+        name: "iso-offline",
+        about: "an offline ISO as stick on UEFI and as CD on BIOS: installed without a cable; with one, it arrives",
+        core: false,
+        template: WORKER,
+        story: Story::IsoOffline,
+    },
+    Case {
+        name: "disk-image",
+        about: "a qcow2 on a larger disk arrives, raw starts on BIOS, VMDK on UEFI; skopeo reads the OCI artifact",
+        core: false,
+        template: WORKER,
+        story: Story::DiskImage,
+    },
 ];
 
 /// Finds a case.
@@ -211,6 +253,9 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::Build(_) => bail!("{} needs no world", case.name),
+        Story::IsoThin => media::thin(plan, &mut world, report).await,
+        Story::IsoOffline => media::offline(plan, &mut world, report).await,
+        Story::DiskImage => disk_image::run(plan, &mut world, report).await,
         Story::SecureBoot => {
             secure_boot::refusals(plan, &mut world, report).await?;
             journey(plan, NetworkBoot::SecurePxe, &mut world, report, result).await

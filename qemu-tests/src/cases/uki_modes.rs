@@ -10,7 +10,7 @@ use crate::{
         disk_look::DiskLook,
         firmware::{self, NetworkBoot},
         foreign,
-        machine::{Hardware, Machine},
+        machine::{First, Hardware, Machine},
         slots,
     },
 };
@@ -36,7 +36,7 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
 
     // From here on the firmware asks the network first, and netboot has forgotten everything: so it hands out the boot
     // image, and the agent has to see what is on the disk.
-    hardware.network_first = true;
+    hardware.first = Some(First::Network);
     whole_install(plan, world, &hardware, 4, report).await?;
     report.line("check: netbooted over a whole install, it goes to the disk: yes");
     other_machine(plan, world, &hardware, report).await?;

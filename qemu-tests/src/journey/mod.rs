@@ -9,9 +9,11 @@ pub mod table;
 
 use crate::materials::{
     container::Containers,
+    export::Exports,
     image::Image,
     region::{Materials, Shape},
 };
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -41,10 +43,23 @@ pub struct Plan {
     pub registrar: PathBuf,
     /// The image.
     pub image: Image,
+    /// The image in other shapes.
+    #[serde(default)]
+    pub exports: Exports,
     /// A person has to admit the machine.
     #[serde(default)]
     pub person: bool,
     /// The container images that the machine's image carries.
     #[serde(default)]
     pub containers: Option<Containers>,
+}
+
+impl Plan {
+    /// An export of the image.
+    ///
+    /// # Errors
+    /// When the case did not ask for it.
+    pub fn export(&self, format: &str) -> anyhow::Result<PathBuf> {
+        self.exports.get(format).cloned().with_context(|| format!("there is no {format}"))
+    }
 }

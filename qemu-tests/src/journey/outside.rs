@@ -6,7 +6,7 @@ use crate::{
     cases::{self, Case, Story},
     hint::{coded, hinted},
     host::mirror,
-    materials::{container, image, lab::LAB, programs, region, site},
+    materials::{container, export, image, lab::LAB, programs, region, site},
     report::Report,
     sandbox::{self, Apart, ThisProgram},
     whole_file,
@@ -92,9 +92,11 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         containers = Some(made);
     }
     let image = image::make(cache, &site, &programs, &region.parameters, &mirrors, report)?;
+    let run = cache.run_folder(wish.case.name, KEEP_RUNS)?;
+    let exports = export::make(cache, &programs, &image, wish.case.story.exports(), &mirrors, &run, report)?;
     Ok(Plan {
         case: wish.case.name.to_owned(),
-        run: cache.run_folder(wish.case.name, KEEP_RUNS)?,
+        run,
         cache: cache.root().to_owned(),
         lab: lab.path,
         region: region.materials,
@@ -102,6 +104,7 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         netboot: programs.netboot,
         registrar: programs.registrar,
         image,
+        exports,
         person: region.person,
         containers,
     })

@@ -13,7 +13,7 @@ pub const LAB: Tree = Tree {
 /// Kubernetes packages. ovmf is edk2 2025.02: it has the virtio network driver, PXE and HTTP Boot, and wants a
 /// random number generator (virtio-rng) for both.
 /// cryptsetup-bin, e2fsprogs, fdisk, lvm2, ntfs-3g: other people's disks. ipxe: a network card's ROM that loads another
-/// program. python3-virt-firmware: firmware variables with Secure Boot keys in them.
+/// program. qemu-utils, skopeo: what image-builder exports, read by others. python3-virt-firmware: firmware variables with Secure Boot keys in them.
 const PACKAGES: &[&str] = &[
     "apt-utils",
     "busybox-static",
@@ -37,6 +37,8 @@ const PACKAGES: &[&str] = &[
     "procps",
     "python3-virt-firmware",
     "qemu-system-x86",
+    "qemu-utils",
     "seabios",
+    "skopeo",
     "tcpdump",
 ];

@@ -4,6 +4,7 @@
 pub mod builders;
 pub mod ceph;
 pub mod container;
+pub mod export;
 pub mod image;
 pub mod kubernetes;
 pub mod lab;

@@ -43,6 +43,35 @@ impl Accelerator {
     }
 }
 
+/// What the firmware tries first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// The network, then the disk.
+    Network,
+    /// The disk, and nothing else.
+    Disk,
+    /// The medium, then the disk.
+    Medium,
+}
+
+/// Something that people put in.
+#[derive(Debug, Clone)]
+pub struct Medium {
+    /// Where.
+    pub drive: Drive,
+    /// An ISO image.
+    pub image: PathBuf,
+}
+
+/// Where a medium is put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drive {
+    /// A CD drive, SATA.
+    Cd,
+    /// A stick.
+    Usb,
+}
+
 /// What a machine is made of. Disk and firmware variables outlive it.
 #[derive(Debug, Clone)]
 pub struct Hardware {
@@ -62,8 +91,12 @@ pub struct Hardware {
     pub firmware: PathBuf,
     /// How the firmware boots from the network.
     pub network_boot: NetworkBoot,
-    /// The firmware asks the network first, whatever its variables say, as some do in the field.
-    pub network_first: bool,
+    /// A CD or stick that is in it.
+    pub medium: Option<Medium>,
+    /// What the firmware tries first, whatever its variables say, as some do in the field.
+    pub first: Option<First>,
+    /// What is written to the disk goes away with the machine.
+    pub throw_away: bool,
     /// What executes it.
     pub accelerator: Accelerator,
 }
@@ -90,12 +123,14 @@ impl Hardware {
             more_disks,
             firmware: firmware::prepare(root, plan, network_boot, name)?,
             network_boot,
-            network_first: false,
+            medium: None,
+            first: None,
+            throw_away: false,
             accelerator,
         })
     }
 
-    /// No `bootindex` unless the network is to come first: what boots first is decided by the firmware and its variables
+    /// No `bootindex` unless something is to come first: what boots first is decided by the firmware and its variables
     /// alone.
     fn arguments(&self, control: &Path) -> Vec<String> {
         let mut arguments: Vec<String> = ["-machine", "q35", "-smp", "2", "-display", "none", "-serial", "stdio"]
@@ -114,10 +149,38 @@ impl Hardware {
         more("-netdev", format!("tap,id=lan,ifname={},script=no,downscript=no", self.tap));
         let rom = self.network_boot.card_rom();
         // OVMF forgets the boot entries of devices that have no place where others have one, so the disk gets one too.
-        let (network, disk) = if self.network_first { (",bootindex=1", ",bootindex=2") } else { ("", "") };
+        let (network, disk, medium) = match self.first {
+            None => ("", "", ""),
+            Some(First::Network) => (",bootindex=1", ",bootindex=2", ""),
+            Some(First::Disk) => ("", ",bootindex=1", ""),
+            Some(First::Medium) => ("", ",bootindex=2", ",bootindex=1"),
+        };
         more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}{network}", self.mac));
-        more("-drive", format!("if=none,id=disk,file={},format=raw,cache=unsafe,discard=unmap", self.disk.display()));
+        let format = match self.disk.extension() {
+            Some(name) if name == "qcow2" || name == "vmdk" => name.to_string_lossy(),
+            _ => "raw".into(),
+        };
+        let snapshot = if self.throw_away { ",snapshot=on" } else { "" };
+        let disk_file = self.disk.display();
+        more(
+            "-drive",
+            format!("if=none,id=disk,file={disk_file},format={format},cache=unsafe,discard=unmap{snapshot}"),
+        );
         more("-device", format!("virtio-blk-pci,drive=disk,serial=DISK-{}{disk}", self.name));
+        if let Some(Medium { drive, image }) = &self.medium {
+            let image = image.display();
+            match drive {
+                Drive::Cd => {
+                    more("-drive", format!("if=none,id=medium,media=cdrom,file={image},format=raw,readonly=on"));
+                    more("-device", format!("ide-cd,drive=medium,bus=ide.0{medium}"));
+                }
+                Drive::Usb => {
+                    more("-device", "qemu-xhci".into());
+                    more("-drive", format!("if=none,id=medium,file={image},format=raw,snapshot=on"));
+                    more("-device", format!("usb-storage,drive=medium,removable=on{medium}"));
+                }
+            }
+        }
         for (index, disk) in self.more_disks.iter().enumerate() {
             let serial = disk.file_stem().unwrap_or_default().to_string_lossy();
             more(
@@ -221,6 +284,39 @@ impl Machine {
             self.child.start_kill().context("killing QEMU")?;
         }
         self.child.wait().await.context("waiting for QEMU's end")?;
+        Ok(())
+    }
+
+    /// Pulls the network cable, or puts it in.
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub async fn cable(&self, plugged: bool) -> Result<()> {
+        let begin = Instant::now();
+        // The socket appears a moment after QEMU has started.
+        let stream = loop {
+            match tokio::net::UnixStream::connect(&self.control).await {
+                Ok(stream) => break stream,
+                Err(error) if begin.elapsed() > Duration::from_secs(10) => {
+                    return Err(error).context("QEMU's control socket");
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let (answers, mut questions) = stream.into_split();
+        let command = format!(
+            "{{\"execute\":\"qmp_capabilities\"}}{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"lan\",\"up\":{plugged}}}}}\n"
+        );
+        questions.write_all(command.as_bytes()).await.context("asking QEMU")?;
+        let mut lines = BufReader::new(answers).lines();
+        let mut done = 0;
+        while done < 2 {
+            let line = lines.next_line().await.context("QEMU's answer")?.context("QEMU hung up")?;
+            if line.contains("\"error\"") {
+                bail!("QEMU did not move the cable: {line}");
+            }
+            done += usize::from(line.contains("\"return\""));
+        }
         Ok(())
     }
 
@@ -334,7 +430,9 @@ mod tests {
             more_disks: vec![],
             firmware: "/v".into(),
             network_boot: NetworkBoot::Pxe,
-            network_first: false,
+            medium: None,
+            first: None,
+            throw_away: false,
             accelerator: Accelerator::Tcg,
         };
         let text = hardware.arguments(Path::new("/q")).join(" ");

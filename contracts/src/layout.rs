@@ -1,6 +1,6 @@
-//! How a disk is divided: a pure function of its size.
+//! How a disk is divided: a pure function of its size. The agent divides disks by it, image-builder makes disk images by it.
 
-use contracts::bios;
+use crate::bios;
 use uuid::{Uuid, uuid};
 
 const MIB: u64 = 1 << 20;
@@ -9,8 +9,30 @@ const GIB: u64 = 1 << 30;
 /// The smallest disk that we use, in bytes (what is sold as 64 GB).
 pub const SMALLEST_DISK: u64 = 64_000_000_000;
 
-/// Appended to the name of a root partition while its install is in progress.
+/// The least that the state partition may have, in bytes.
+pub const SMALLEST_STATE: u64 = 16 * GIB;
+
+/// Appended to the name of a root partition while its install is in progress, and to that of the state partition of a disk image
+/// until the machine that starts from it has made its state.
 pub const IN_PROGRESS: char = '!';
+
+/// Bytes of a disk image: the slots, and the least state. The machine that starts from it takes the rest of its disk.
+pub const DISK_IMAGE_BYTES: u64 = MIB + GIB + 2 * (8 * GIB + 256 * MIB) + SMALLEST_STATE + MIB;
+
+/// The boot loader on the EFI system partition, where the firmware's entry points.
+pub const LOADER_PATH: &str = "EFI/systemd/systemd-bootx64.efi";
+/// The boot loader again, for firmware that forgets its entries. Never a boot image: that would not know that it is installed.
+pub const FALLBACK_LOADER_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
+/// The boot loader's settings.
+pub const LOADER_SETTINGS_PATH: &str = "loader/loader.conf";
+/// What they say.
+pub const LOADER_SETTINGS: &[u8] = b"timeout 0\neditor no\n";
+
+/// Where a version's boot image lies on the EFI system partition.
+#[must_use]
+pub fn boot_image_path(image_version: &str) -> String {
+    format!("EFI/Linux/shelfboot-{image_version}.efi")
+}
 
 /// What a partition is for; the numbers in the table are 1 to 7. The first six lie on the disk in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +114,20 @@ pub struct Partition {
     pub last: u64,
 }
 
-/// Divides a disk. Sizes in bytes; partitions begin at whole MiB.
+/// Divides a disk for an install. Sizes in bytes; partitions begin at whole MiB.
 ///
 /// Returns `None` when the disk is smaller than [`SMALLEST_DISK`] or its sectors are not 512 or 4096 bytes.
 #[must_use]
 pub fn divide(disk_bytes: u64, sector_bytes: u32) -> Option<Vec<Partition>> {
-    if disk_bytes < SMALLEST_DISK || !matches!(sector_bytes, 512 | 4096) {
+    if disk_bytes < SMALLEST_DISK { None } else { place(disk_bytes, sector_bytes) }
+}
+
+/// Where the partitions lie on a disk of any size that has room for them, as [`divide`] does for an install.
+///
+/// Returns `None` when the disk is smaller than [`DISK_IMAGE_BYTES`] or its sectors are not 512 or 4096 bytes.
+#[must_use]
+pub fn place(disk_bytes: u64, sector_bytes: u32) -> Option<Vec<Partition>> {
+    if disk_bytes < DISK_IMAGE_BYTES || !matches!(sector_bytes, 512 | 4096) {
         return None;
     }
     let sector = u64::from(sector_bytes);
@@ -141,8 +171,19 @@ mod tests {
             prop_assert!(bios_boot.first >= 2 + 16384 / sector && bios_boot.last == partitions[0].first - 1);
             prop_assert!(sector != 512 || bios_boot.last + 1 - bios_boot.first == bios::CORE_SECTORS);
             let state = partitions[5];
-            prop_assert!((state.last - state.first + 1) * sector >= 16 * GIB);
+            prop_assert!((state.last - state.first + 1) * sector >= SMALLEST_STATE);
         }
+    }
+
+    #[test]
+    fn a_disk_image_has_the_least_state_and_the_slots_of_every_disk() {
+        let (image, disk) = (place(DISK_IMAGE_BYTES, 512).unwrap(), divide(SMALLEST_DISK, 512).unwrap());
+        assert_eq!(image[..5], disk[..5]);
+        assert_eq!(image[6], disk[6]);
+        assert_eq!(image[5].first, disk[5].first, "state only grows at its end");
+        assert_eq!((image[5].last + 1 - image[5].first) * 512, SMALLEST_STATE);
+        assert_eq!(place(DISK_IMAGE_BYTES - 1, 512), None);
+        assert_eq!(divide(DISK_IMAGE_BYTES, 512), None);
     }
 
     #[test]

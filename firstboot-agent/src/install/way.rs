@@ -1,0 +1,150 @@
+//! Where orders and image come from: the store's netboot, or an offline medium, which is an order by itself.
+
+use super::{
+    medium::{self, Found, Origin},
+    network::{self, Lan},
+    source::Source,
+};
+use crate::{
+    disk::plan::Identity,
+    failure::{Coded, Failure},
+};
+use contracts::{
+    VERSION,
+    assignment::{Action, Assignment},
+    facts::{MachineFacts, Owner},
+    manifest::TrustFloor,
+};
+
+/// One of the two.
+#[derive(Debug)]
+pub enum Way {
+    /// The store.
+    Store(Lan),
+    /// A medium that carries an image.
+    Medium(Found),
+}
+
+/// An offline medium is taken when the machine was started from it, and otherwise only when there is no store: who starts from the
+/// network wants what the store says.
+///
+/// # Errors
+/// When neither is there.
+pub async fn find(floor: &TrustFloor, origin: &Origin) -> Result<(Way, String), Failure> {
+    let mut found = if origin.from_medium { medium::find(origin, true).await } else { None };
+    if let Some(medium) = found.take_if(|found| found.medium.offline) {
+        return offline(floor, medium);
+    }
+    let named = found.as_ref().and_then(|found| found.medium.netboot.clone());
+    match network::find(floor, named.as_deref()).await {
+        Ok((lan, words)) => Ok((Way::Store(lan), words)),
+        Err(failure) if origin.from_medium => Err(failure),
+        Err(failure) => match medium::find(origin, false).await.filter(|found| found.medium.offline) {
+            Some(medium) => offline(floor, medium),
+            None => Err(failure),
+        },
+    }
+}
+
+fn offline(floor: &TrustFloor, medium: Found) -> Result<(Way, String), Failure> {
+    network::set_clock_at_least(floor).code("clock")?;
+    let image = &medium.medium.image;
+    let words = format!(
+        "no network is needed: the medium carries {} {}",
+        image.template,
+        image.version.as_deref().unwrap_or_default()
+    );
+    Ok((Way::Medium(medium), words))
+}
+
+impl Way {
+    /// The repository.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match self {
+            Self::Store(lan) => Source::Store(lan.netboot.clone()),
+            Self::Medium(medium) => medium.source(),
+        }
+    }
+
+    /// Whose the install becomes. Without a store nobody's yet: the installed system writes it down when it meets its store.
+    #[must_use]
+    pub fn owner(&self, assignment: &Assignment) -> Option<Owner> {
+        match self {
+            Self::Store(lan) => assignment.store.clone().map(|store| Owner { store, machine: lan.mac.clone() }),
+            Self::Medium(_) => None,
+        }
+    }
+}
+
+/// The order that an offline medium is: install its one image, on a disk that holds nobody's data and no finished install. Where this
+/// machine is installed already, it is to start from its disk.
+#[must_use]
+pub fn order_of(medium: &contracts::medium::Medium, facts: &MachineFacts) -> Assignment {
+    let me = Identity::new(None, facts);
+    let installed = facts.disks.iter().any(|disk| !disk.removable && me.installed_on(disk));
+    let (action, reason) = if installed {
+        (Action::Boot, "this machine is installed; the medium can be taken out")
+    } else {
+        (Action::Install, "the medium is an order to install what is on it")
+    };
+    Assignment {
+        version: VERSION,
+        action,
+        reason: reason.into(),
+        store: None,
+        image: Some(medium.image.clone()),
+        registrars: Vec::new(),
+        fleet: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::{
+        assignment::ImageRef,
+        facts::{Disk, DiskContent, Firmware, Smbios},
+        medium::Medium,
+    };
+
+    fn facts(content: DiskContent) -> MachineFacts {
+        let disk = Disk {
+            kernel_name: "vda".into(),
+            bytes: 64_000_000_000,
+            sector_bytes: 512,
+            path: "pci-0000:00:04.0".into(),
+            wwn: None,
+            serial: None,
+            model: None,
+            removable: false,
+            read_only: false,
+            content,
+        };
+        MachineFacts {
+            version: VERSION,
+            firmware: Firmware::Uefi,
+            secure_boot: None,
+            smbios: Smbios::default(),
+            cpus: 1,
+            memory_bytes: 1,
+            disks: vec![disk],
+            nics: vec![],
+        }
+    }
+
+    #[test]
+    fn a_medium_orders_an_install_unless_this_machine_has_one() {
+        let image = ImageRef { template: "till".into(), channel: "stable".into(), version: Some("1".into()) };
+        let medium =
+            Medium { version: 1, image: image.clone(), root_hash: "ab".repeat(32), offline: true, netboot: None };
+        let order = |content| order_of(&medium, &facts(content)).action;
+        assert_eq!(order(DiskContent::Blank), Action::Install);
+        assert_eq!(order(DiskContent::HalfInstall { owner: None }), Action::Install);
+        assert_eq!(order(DiskContent::Installed { root_hashes: vec![], owner: None }), Action::Boot);
+        // Refused by the plan, which names the disk.
+        let owner = Some(Owner { store: "s".into(), machine: "02:00:00:00:00:09".into() });
+        assert_eq!(order(DiskContent::Installed { root_hashes: vec![], owner }), Action::Install);
+        assert_eq!(order_of(&medium, &facts(DiskContent::Blank)).image, Some(image));
+    }
+}
