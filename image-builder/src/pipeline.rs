@@ -239,10 +239,8 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let built_at = request.source_date.or(locked_at).unwrap_or(request.now);
     let image_version = request.image_version.clone().unwrap_or_else(|| default_version(built_at));
     let manifest_name = ImageManifest::target_name(&template.name, &image_version);
-    let repository = Repository::open(&request.repository, keys.clone()).await.map_err(BuildError::Repository)?;
-    if repository.has(&manifest_name) {
-        return Err(BuildError::VersionExists { template: template.name, image_version });
-    }
+    // Looked at now, so that a taken version is found before any work; kept from others only when its turn comes.
+    open_for(request, &keys, &template.name, &image_version).await?;
     steps.done(&match (&obtained.file, obtained.cached) {
         (Some(path), _) => format!("pinned by {}", path.display()),
         (None, true) => format!("resolved on {}, from the cache", lock.resolved_at.date()),
@@ -277,6 +275,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
 
     // The root's data goes into chunks while its hash tree and what starts it are made.
     let reporter = steps.begin();
+    let repository = open_for(request, &keys, &template.name, &image_version).await?;
     let floor = TrustFloor { version: contracts::VERSION, built_at, roles: repository.next_versions() };
     let sources = boot::Sources {
         tools: &tools,
@@ -381,6 +380,21 @@ pub(crate) fn check_host() -> Result<(), BuildError> {
         }
     }
     Ok(())
+}
+
+/// Opens the repository, for an image that it does not have yet.
+async fn open_for(
+    request: &Request,
+    keys: &Keys,
+    template: &str,
+    image_version: &str,
+) -> Result<Repository, BuildError> {
+    let repository = Repository::open(&request.repository, keys.clone()).await.map_err(BuildError::Repository)?;
+    if repository.has(&ImageManifest::target_name(template, image_version)) {
+        let (template, image_version) = (template.to_owned(), image_version.to_owned());
+        return Err(BuildError::VersionExists { template, image_version });
+    }
+    Ok(repository)
 }
 
 /// What is not in the cache as a finished tree: a mirror that has lost an old version stops no build that needs none.

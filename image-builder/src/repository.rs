@@ -17,9 +17,10 @@ use crate::{
 use contracts::manifest::RoleVersions;
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     num::NonZeroU64,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 use tough::{
     TargetName,
@@ -133,15 +134,30 @@ pub fn days_from_now(days: i64) -> jiff::Timestamp {
 }
 
 /// Takes the lock of a repository's folder: one program changes it at a time.
+/// Waits for another publisher: it holds the lock for seconds, and the kernel takes it from one that dies.
 ///
 /// # Errors
 /// [`RepositoryError::Busy`], or a file operation.
-pub fn lock(folder: &Path) -> Result<File, RepositoryError> {
+pub async fn lock(folder: &Path) -> Result<File, RepositoryError> {
     let path = folder.join(".lock");
     let lock = File::create(&path).map_err(at("create", &path))?;
-    lock.try_lock().map_err(|_| RepositoryError::Busy(folder.to_owned()))?;
+    let begin = Instant::now();
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::Error(error) => return Err(at("lock", &path)(error).into()),
+            TryLockError::WouldBlock if begin.elapsed() > LONGEST_WAIT => {
+                return Err(RepositoryError::Busy(folder.to_owned()));
+            }
+            TryLockError::WouldBlock => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
     Ok(lock)
 }
+
+/// Every publisher has ended by then, on the slowest of machines.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// Looking costs nothing, and nobody else waits for the answer: no backoff.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Repository {
     /// Opens and locks a repository, or an empty folder that is to become one. What is there is verified, except
@@ -154,7 +170,7 @@ impl Repository {
             files::create_folder_durably(&folder.join(part))?;
         }
         let folder = fs::canonicalize(folder).map_err(at("look at", folder))?;
-        let lock = lock(&folder)?;
+        let lock = lock(&folder).await?;
         let mut roots = Vec::new();
         for (_, path) in keys.roots()? {
             let bytes = files::read(&path)?;
@@ -442,8 +458,12 @@ mod tests {
         assert!(matches!(changed, Err(RepositoryError::Changed(_))));
         let held = Repository::open(&folder.path().join("repository"), keys.clone()).await.unwrap();
         assert!(held.has("images/till/1/manifest.json") && !held.has("images/till/2/manifest.json"));
-        let second = Repository::open(&folder.path().join("repository"), keys).await;
-        assert!(matches!(second, Err(RepositoryError::Busy(_))));
+        let place = folder.path().join("repository");
+        let mut second = std::pin::pin!(Repository::open(&place, keys));
+        let waiting = tokio::time::timeout(Duration::from_millis(300), second.as_mut()).await;
+        assert!(waiting.is_err(), "the second one waits");
+        drop(held);
+        second.await.unwrap();
     }
 
     #[tokio::test]

@@ -70,7 +70,7 @@ pub async fn collect(
     dry_run: bool,
     now: SystemTime,
 ) -> Result<Vec<Garbage>, GcError> {
-    let _lock = repository::lock(folder)?;
+    let _lock = repository::lock(folder).await?;
     let source = Source::Folder(folder.to_owned());
     let chain = chain::walk(&source, trusted, jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::MAX)).await?;
     if let Some(problem) = chain.problems.iter().find(|problem| problem.code != "expired") {

@@ -88,7 +88,7 @@ pub async fn mirror(
     for part in ["metadata", "targets", "archives"] {
         files::create_folder_durably(&to.join(part))?;
     }
-    let _lock = repository::lock(to)?;
+    let _lock = repository::lock(to).await?;
     let chain = chain::walk(from, trusted.clone(), now).await?;
     if let Some(problem) = chain.problems.first() {
         return Err(MirrorError::Damaged { source_name: from.name(""), problem: problem.clone() });
