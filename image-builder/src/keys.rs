@@ -119,6 +119,12 @@ impl Keys {
         let names = ROLES.iter().filter(|(role, _)| *role != RoleType::Root);
         names.map(|(_, name)| Box::new(LocalKeySource { path: self.role(name) }) as Box<dyn KeySource>).collect()
     }
+
+    /// The keys of the role `targets`, which also sign what is said about an image.
+    #[must_use]
+    pub fn targets(&self) -> Vec<Box<dyn KeySource>> {
+        vec![Box::new(LocalKeySource { path: self.role("targets") })]
+    }
 }
 
 /// Makes a development key set in a new folder.

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check, one after the other, each with its time; the last line counts.
 
-use crate::{checkout, e2e, output, setup};
+use crate::{checkout, e2e, output, peers, setup};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use qemu_tests::{cases, sandbox};
@@ -44,6 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("unit and property tests", unit_tests));
     let docs = ["doc", "--workspace", "--no-deps", "--locked"];
     total.add(step("documentation", || cargo(&docs, &[("RUSTDOCFLAGS", "-Dwarnings")])));
+    total.add(step("peers: lists and provenance of an image", || {
+        peers::sbom().map(|passed| Count { passed, failed: 0 })
+    }));
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || {
             e2e::case(case.name, false).map(|()| Count::one(true))
