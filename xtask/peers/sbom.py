@@ -94,6 +94,9 @@ def cyclonedx(content):
     check("licences are SPDX expressions", True)
     check("a package has a licence or says why not", True)
 
+    vendors = {package["name"]: PackageURL.from_string(package["purl"]).namespace for package in packages}
+    foreign = {name: vendor for name, vendor in vendors.items() if vendor not in ("debian", "shelfboot")}
+    check("only the kubelet is from the template's own repository", foreign == {"kubelet": "kubernetes"}, foreign)
     names = {package["name"] for package in packages}
     wanted = {"libc6", "systemd", "linux-image-amd64", "cryptsetup-bin", "systemd-boot-efi"}
     check("the kernel, the root's and the boot image's packages are there", wanted <= names, wanted - names)
@@ -183,6 +186,12 @@ def provenance(repository, content, template, version):
     build = parsed.build_definition
     check("SLSA: valid provenance, version 1", bool(build.build_type and parsed.run_details.builder.id))
     check("SLSA: what was asked for is in it", build.external_parameters["template"] == template)
+    metadata = parsed.run_details.metadata
+    named = metadata.invocation_id and metadata.started_on.seconds <= metadata.finished_on.seconds
+    check("SLSA: the run is named, and ended after it began", named)
+    unpinned = [package.uri for package in build.resolved_dependencies if not package.digest.get("sha256")]
+    own = [uri for uri in unpinned if uri.startswith("pkg:deb/shelfboot/")]
+    check("SLSA: every dependency has a digest, but the empty package that the build makes", unpinned == own, unpinned)
     subjects = {subject.name: subject.digest["sha256"] for subject in statement.subject}
     wrong = [name for name, digest in subjects.items() if not repository.holds(name, digest)]
     check("SLSA: every subject is in the repository", not wrong, wrong)

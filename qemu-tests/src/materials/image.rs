@@ -68,7 +68,7 @@ pub fn make(
         command
             .arg("build")
             .arg(checkout.join(format!("profiles/templates/{template}.yaml")))
-            .args(["--debian-mirror", &mirrors.debian, "--json", "--spdx", "--settings"])
+            .args(["--debian-mirror", &mirrors.debian, "--json", "--spdx", "--invocation", "urn:shelfboot:test", "--settings"])
             .arg(&file);
         if let Some(security) = &mirrors.security {
             command.args(["--debian-security-mirror", security]);
