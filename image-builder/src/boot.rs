@@ -14,7 +14,7 @@ use crate::{
     uki,
 };
 use contracts::manifest::TrustFloor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
 /// The kernel unpacks the initrd into memory beside the boot image. A machine needs about four times the unpacked
@@ -52,6 +52,8 @@ pub struct Made {
     pub uki_bytes: u64,
     /// Bytes of the whole initrd.
     pub initrd: Sizes,
+    /// The packed archives that it consists of, in order.
+    pub initrds: [PathBuf; 2],
     /// The files for BIOS machines.
     pub bios: bios::Made,
 }
@@ -86,5 +88,6 @@ pub async fn make(
     let uki_bytes = files::length(&signed.uki)?;
     check_size("boot image", uki_bytes, MAX_UKI)?;
     let bios = bios::make(tools, work, reporter).await.map_err(BuildError::Bios)?;
-    Ok(Made { image, signed, uki_bytes, initrd, bios })
+    let initrds = [base.path, work.join(initrd::OWN)];
+    Ok(Made { image, signed, uki_bytes, initrd, initrds, bios })
 }

@@ -4,6 +4,7 @@ use crate::{
     apply::ApplyError,
     cache,
     command::CommandError,
+    diff::DiffError,
     export::cli::ExportArgs,
     initrd::InitrdError,
     keys::{KeysError, args::KeysCommand, roots::RootError, sources::KeyError},
@@ -11,14 +12,18 @@ use crate::{
     new::NewError,
     packages::{lock::LockError, store::FetchError},
     pipeline::{BuildError, Request},
+    provenance,
+    published::PublishedError,
     repo::args::RepoCommand,
     repository::{Expiry, RepositoryError},
+    sbom::{Format, SbomError},
 };
 use clap::{Args, Parser, Subcommand};
 use contracts::exit::{Code, Lack};
 use profiles::ProfileError;
 use std::path::PathBuf;
 use time::OffsetDateTime;
+use url::Url;
 
 /// Turns a machine template into a signed repository of static files.
 #[derive(Debug, Parser)]
@@ -69,6 +74,16 @@ pub enum Command {
         #[arg(value_parser = profiles::schema::KINDS)]
         kind: String,
     },
+    /// Print what an image is made of: every package with its licence, every file with its origin
+    ///
+    /// As it was published with the image: one line of CycloneDX 1.6 or SPDX 2.3 JSON on standard output, checked against its
+    /// signed digest.
+    Sbom(SbomArgs),
+    /// Show what is different between two images, and what an update transfers
+    ///
+    /// Packages, files with what brought them, sizes, and the bytes that a machine with A fetches to get B: the boot image
+    /// whole, the archive's dictionary, and the chunks that A's archive lacks.
+    Diff(DiffArgs),
     /// Make, rotate and revoke keys
     Keys {
         /// What to do with keys.
@@ -174,6 +189,52 @@ impl OriginArgs {
     }
 }
 
+/// A repository to read from.
+#[derive(Debug, Args)]
+pub struct FromRepository {
+    /// Folder of the repository
+    #[arg(long, value_name = "DIR")]
+    pub repository: PathBuf,
+    /// TUF root of trust [default: the repository's own 1.root.json, which finds damage but no forgery]
+    #[arg(long, value_name = "ROOT.json")]
+    pub trust: Option<PathBuf>,
+}
+
+/// `image-builder sbom`.
+#[derive(Debug, Args)]
+pub struct SbomArgs {
+    /// The template
+    pub template: String,
+    /// The image's version, or a channel
+    pub version: String,
+    /// Where it is published
+    #[command(flatten)]
+    pub from: FromRepository,
+    /// The form
+    #[arg(long, value_enum, default_value = "cyclonedx")]
+    pub format: Format,
+}
+
+/// `image-builder diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// One image: TEMPLATE@VERSION or TEMPLATE@CHANNEL
+    #[arg(value_name = "A")]
+    pub one: String,
+    /// The other one
+    #[arg(value_name = "B")]
+    pub other: String,
+    /// Where they are published
+    #[command(flatten)]
+    pub from: FromRepository,
+    /// Show each file of packages whose version changed, too
+    #[arg(long)]
+    pub files: bool,
+    /// Print everything as JSON on standard output: {from, to, packages, files, sizes, transfer}
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `image-builder build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
@@ -216,12 +277,28 @@ pub struct BuildArgs {
     /// Days for which snapshot.json and timestamp.json are believed
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=3650))]
     pub timestamp_days: i64,
+    /// Publish an SPDX list of packages and files too, beside the CycloneDX one
+    #[arg(long)]
+    pub spdx: bool,
+    /// Who builds, for the provenance: a URI of your CI's builder
+    #[arg(long, value_name = "URI", default_value = provenance::UNKNOWN_BUILDER, value_parser = uri)]
+    pub builder_id: String,
+    /// Which run of your CI builds, for the provenance: a URI
+    ///
+    /// With it the provenance also says when the build began and ended, and is like no other. Without it, the same inputs give
+    /// the same provenance.
+    #[arg(long, value_name = "URI", value_parser = uri)]
+    pub invocation: Option<String>,
     /// Print a summary as JSON on standard output at the end
     #[arg(long)]
     pub json: bool,
     /// Where packages come from, and where they are kept.
     #[command(flatten)]
     pub origin: OriginArgs,
+}
+
+fn uri(text: &str) -> Result<String, String> {
+    Url::parse(text).map(|_| text.to_owned()).map_err(|error| format!("not a URI: {error}"))
 }
 
 impl BuildArgs {
@@ -248,6 +325,9 @@ impl BuildArgs {
             expiry: Expiry { targets_days: self.targets_days, timestamp_days: self.timestamp_days },
             source_date: epoch.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
             now: now.replace_nanosecond(0).unwrap_or(now),
+            spdx: self.spdx,
+            builder: self.builder_id,
+            invocation: self.invocation,
         }
     }
 }
@@ -262,9 +342,13 @@ impl Command {
             Self::Keys { .. } => "no key was made or changed by half",
             Self::Repo { .. } => "the repository is whole, as it was before or as it was to be",
             Self::Export(_) => "there is no new output",
-            Self::New(_) | Self::Check(_) | Self::Explain(_) | Self::Schema { .. } | Self::Completions { .. } => {
-                "nothing was made"
-            }
+            Self::New(_)
+            | Self::Sbom(_)
+            | Self::Diff(_)
+            | Self::Check(_)
+            | Self::Explain(_)
+            | Self::Schema { .. }
+            | Self::Completions { .. } => "nothing was made",
         }
     }
 }
@@ -301,6 +385,41 @@ pub fn locking_hint(error: &LockingError) -> Option<String> {
         LockingError::Resolve(_) => LOOK_ABOVE.into(),
         _ => Lack::of(error)?.hint().into(),
     })
+}
+
+/// How the program ends after this error of reading a repository, and what to do next.
+#[must_use]
+pub fn published_failed(error: &PublishedError) -> (Code, Option<String>) {
+    let hint = match error {
+        PublishedError::Reference(_) => "name one as TEMPLATE@VERSION or TEMPLATE@CHANNEL".into(),
+        PublishedError::Unknown { known, .. } if known.is_empty() => "it has no image at all; build one first".into(),
+        PublishedError::Unknown { known, .. } => format!("it has {}", known.join(", ")),
+        PublishedError::NoTarget(name) if name.ends_with(".spdx.json") => {
+            "SPDX lists are published by `image-builder build --spdx`".into()
+        }
+        PublishedError::NoTarget(_) => {
+            "images from before image-builder made these lists have none; build it anew".into()
+        }
+        PublishedError::Load { .. } | PublishedError::Target { .. } | PublishedError::Document { .. } => {
+            "name the folder of a repository that `image-builder build` made; --trust names its root of trust".into()
+        }
+        PublishedError::TooBig { .. } => "it was not written by image-builder".into(),
+        PublishedError::File(_) => "name a folder that exists and that you may read".into(),
+    };
+    let usage =
+        matches!(error, PublishedError::Reference(_) | PublishedError::Unknown { .. } | PublishedError::NoTarget(_));
+    (if usage { Code::Usage } else { Code::Input }, Some(hint))
+}
+
+/// How the program ends after this error of `diff`, and what to do next.
+#[must_use]
+pub fn diff_failed(error: &DiffError) -> (Code, Option<String>) {
+    match error {
+        DiffError::Published(error) => published_failed(error),
+        DiffError::Chunks { .. } => {
+            (Code::Input, Some("mirror the repository anew: its archives are not whole".into()))
+        }
+    }
 }
 
 /// What a program of the tools tree says when it finds no room.
@@ -450,6 +569,9 @@ pub fn hint(error: &BuildError) -> Option<String> {
         }
         (BuildError::Fetch(FetchError::NoSource { .. }), _) => "lock again: image-builder lock TEMPLATE.yaml".into(),
         (BuildError::Fetch(_), _) => LOOK_ABOVE.into(),
+        (BuildError::Sbom(SbomError::NoPackages(_)), _) => {
+            "that tree in the cache is damaged: remove it, and build again".into()
+        }
         (BuildError::TooBig { .. }, _) => "leave packages out, or paths, with 'exclude' in a software profile".into(),
         (_, Some(lack)) => lack.hint().into(),
         (BuildError::File(file), _) if file.action == "read" => "name a file that exists and that you may read".into(),

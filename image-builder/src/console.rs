@@ -4,9 +4,11 @@ use crate::{keys_console, repo_console};
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
-    cli::{self, CheckArgs, Cli, Command, NewArgs},
+    cli::{self, CheckArgs, Cli, Command, NewArgs, SbomArgs},
+    diff::{self, MAX_LIST},
     export, lock, namespace, new,
     pipeline::{self, BuildError},
+    published::Published,
     report::Reporter,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -116,6 +118,21 @@ async fn execute(command: Command) -> ExitCode {
             Ok(explanation) => print_line(explained(&explanation).trim_end()),
             Err(error) => build_failed(BuildError::Template(Box::new(error))),
         },
+        Command::Sbom(arguments) => list(&arguments).await,
+        Command::Diff(arguments) => {
+            let (one, other, from) = (&arguments.one, &arguments.other, &arguments.from);
+            match diff::diff(&from.repository, from.trust.as_deref(), one, other).await {
+                Ok(difference) if arguments.json => match serde_json::to_string_pretty(&difference) {
+                    Ok(text) => print_line(&text),
+                    Err(error) => fail(&error.into(), None, Code::Failed),
+                },
+                Ok(difference) => print_line(diff::table::show(&difference, arguments.files).trim_end()),
+                Err(error) => {
+                    let (code, hint) = cli::diff_failed(&error);
+                    fail(&error.into(), hint, code)
+                }
+            }
+        }
         Command::Schema { kind } => print_line(&format!("{:#}", profiles::schema::schema(&kind).unwrap_or_default())),
         Command::Keys { command } => keys_console::execute(*command).await,
         Command::Repo { command } => repo_console::execute(*command).await,
@@ -123,6 +140,23 @@ async fn execute(command: Command) -> ExitCode {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "image-builder", &mut script);
             print_line(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+}
+
+/// `image-builder sbom`.
+async fn list(arguments: &SbomArgs) -> ExitCode {
+    let SbomArgs { template, version, from, format } = arguments;
+    let read = async {
+        let published = Published::open(&from.repository, from.trust.as_deref()).await?;
+        let image = published.find(&format!("{template}@{version}")).await?;
+        published.read(&format.target_name(&image.template, &image.image_version), MAX_LIST).await
+    };
+    match read.await {
+        Ok(bytes) => print_line(&String::from_utf8_lossy(&bytes)),
+        Err(error) => {
+            let (code, hint) = cli::published_failed(&error);
+            fail(&error.into(), hint, code)
         }
     }
 }

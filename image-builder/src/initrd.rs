@@ -160,6 +160,9 @@ pub async fn base(cache: &Cache, tools: &Tools, root: &Root, reporter: &mut dyn 
     made(cache.publish(&made_here, "initrds", &key, &claim)?, false)
 }
 
+/// The file name of what [`own`] makes.
+pub const OWN: &str = "own.zst";
+
 /// Makes `own.zst` in the work folder: what differs between two images. The agent as `/init`, the root of trust and its floor.
 ///
 /// # Errors
@@ -171,7 +174,7 @@ pub fn own(work: &Path, agent: &Path, trust_root: &[u8], floor: &TrustFloor) -> 
     let floor = serde_json::to_vec_pretty(floor).map_err(InitrdError::Json)?;
     entries.insert("etc/shelfboot/trust.json".into(), Entry::File(0o644, floor));
     add_folders(&mut entries);
-    pack(&entries, &work.join("own.zst"))
+    pack(&entries, &work.join(OWN))
 }
 
 fn pack(entries: &Entries, place: &Path) -> Result<Sizes, InitrdError> {

@@ -18,10 +18,12 @@ use crate::{
         store::{self, FetchError, Sources},
     },
     preload::{self, PreloadError},
+    provenance::{self, ProvenanceError},
     report::{Reporter, Steps, Summary, mebibytes},
     repository::{Expiry, Publication, Repository, RepositoryError},
     root_image::{self, RootImageError, Seeds},
     roots::{self, RootError},
+    sbom::{self, Format, SbomError},
     sources::{self, Mirrors, NoMirror},
     tools::Tools,
     trees,
@@ -48,6 +50,7 @@ pub const STEPS: &[(&str, &str)] = &[
     ("template", "Root: files, units and agent of the template"),
     ("root", "Root: EROFS image"),
     ("boot", "Hash tree, initrd, boot images; root in chunks"),
+    ("sbom", "List of packages, files and their origins"),
     ("publish", "Repository: sign and publish"),
 ];
 
@@ -102,6 +105,12 @@ pub struct Request {
     pub source_date: Option<OffsetDateTime>,
     /// Now, in whole seconds.
     pub now: OffsetDateTime,
+    /// Publish an SPDX list beside the CycloneDX one.
+    pub spdx: bool,
+    /// A URI for who builds.
+    pub builder: String,
+    /// A URI for this one build.
+    pub invocation: Option<String>,
 }
 
 /// Why a build failed.
@@ -183,6 +192,12 @@ pub enum BuildError {
     /// The archive.
     #[error("cannot make the archive")]
     Archive(#[source] ArchiveError),
+    /// The list of packages and files.
+    #[error("cannot list what the image is made of")]
+    Sbom(#[source] SbomError),
+    /// The provenance.
+    #[error("cannot state where the image comes from")]
+    Provenance(#[source] ProvenanceError),
     /// The repository.
     #[error("cannot publish")]
     Repository(#[source] RepositoryError),
@@ -211,6 +226,8 @@ pub enum BuildError {
 pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Summary, BuildError> {
     let template = profiles::load(&request.template, request.settings.as_deref());
     let template = template.map_err(|error| BuildError::Template(Box::new(error)))?;
+    let explanation = profiles::explain(&request.template, request.settings.as_deref());
+    let explanation = explanation.map_err(|error| BuildError::Template(Box::new(error)))?;
     check_name("channel", &request.channel)?;
     if let Some(version) = &request.image_version {
         check_name("image version", version)?;
@@ -307,6 +324,27 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     ));
 
     steps.begin();
+    let trees = sbom::Trees {
+        root: &tree,
+        packages: &root.packages,
+        tools: tools.path(),
+        initrd: &boot.initrds,
+        agent: &request.agent,
+        pins: &sbom::Pins::of_lock(&lock),
+        template: &template,
+        explanation: &explanation,
+        image_version: &image_version,
+        kernel: &root.kernel,
+        root_hash: &image.root.root_hash,
+        created: built_at,
+        sha1: request.spdx,
+    };
+    let inventory = sbom::collect(&trees).map_err(BuildError::Sbom)?;
+    let formats: &[Format] = if request.spdx { &[Format::Cyclonedx, Format::Spdx] } else { &[Format::Cyclonedx] };
+    let lists = sbom::write(work.path(), &inventory, formats).map_err(BuildError::Sbom)?;
+    steps.done(&format!("{} packages, {} files", inventory.packages.len(), inventory.root.len()));
+
+    steps.begin();
     let uki_name = format!("images/{}/{image_version}/uki.efi", template.name);
     let manifest = ImageManifest {
         version: contracts::VERSION,
@@ -327,7 +365,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let channel = Channel { version: contracts::VERSION, image_version: image_version.clone() };
     let manifest_file = write_json(work.path(), "manifest.json", &manifest)?;
     let channel_file = write_json(work.path(), "channel.json", &channel)?;
-    let publication = Publication {
+    let mut publication = Publication {
         fixed: vec![(manifest_name.clone(), manifest_file), (uki_name, signed.uki)],
         replaceable: vec![
             (BOOT_LOADER.into(), signed.boot_loader),
@@ -339,6 +377,21 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
         ],
         plain: vec![(archive.path.clone(), finished.path)],
     };
+    publication.fixed.extend(lists);
+    let built = provenance::Build {
+        template: &request.template,
+        settings: request.settings.as_deref(),
+        explanation: &explanation,
+        inventory: &inventory,
+        agent: &request.agent,
+        registrar_ca: &request.registrar_ca,
+        channel: &request.channel,
+        builder: &request.builder,
+        invocation: request.invocation.as_deref(),
+        times: (request.now, OffsetDateTime::now_utc()),
+    };
+    let signed = provenance::make(work.path(), &publication, &built, &keys.targets()).await;
+    publication.fixed.push(signed.map_err(BuildError::Provenance)?);
     let versions = repository.publish(&publication, request.expiry).await.map_err(BuildError::Repository)?;
     steps.done(&format!("version {} of the targets", versions.targets));
 

@@ -58,10 +58,12 @@ const SHIPPED: &str = "templates/k8s-worker.yaml";
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 12] = [
         &["--help"],
         &["build", "--help"],
         &["lock", "--help"],
+        &["sbom", "--help"],
+        &["diff", "--help"],
         &["new", "--help"],
         &["check", "--help"],
         &["explain", "--help"],

@@ -12,6 +12,7 @@ mod e2e;
 mod interrupt;
 mod output;
 mod peer_tuf;
+mod peers;
 mod setup;
 mod test;
 
@@ -37,6 +38,8 @@ pub enum Command {
     Test(test::Arguments),
     /// Run one end-to-end case, or list them.
     E2e(e2e::Arguments),
+    /// Hold what an image says about itself against the validators of the formats.
+    Peers(peers::Arguments),
     /// Measure beside a peer, and hold the result against a bar.
     Bench(bench::Arguments),
     /// Build the programs as they are handed out into dist/, static and stripped.
@@ -63,6 +66,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::E2e(arguments) => e2e::run(&arguments),
+        Command::Peers(arguments) => peers::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Inside { plan } => e2e::inside(&plan),

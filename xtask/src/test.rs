@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check, one after the other, each with its time; the last line counts.
 
-use crate::{checkout, e2e, output, peer_tuf, setup};
+use crate::{checkout, e2e, output, peer_tuf, peers, setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use qemu_tests::{cases, sandbox};
@@ -45,6 +45,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let docs = ["doc", "--workspace", "--no-deps", "--locked"];
     total.add(step("documentation", || cargo(&docs, &[("RUSTDOCFLAGS", "-Dwarnings")])));
     total.add(step("peers: python-tuf and SoftHSM", peer_tuf::run));
+    total.add(step("peers: lists and provenance of an image", || {
+        peers::sbom().map(|passed| Count { passed, failed: 0 })
+    }));
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || {
             e2e::case(case.name, false).map(|()| Count::one(true))

@@ -75,11 +75,27 @@ pub fn run(checkout: &Path, wish: &Wish, inside: &str, report: &Report) -> Resul
     Ok(())
 }
 
-fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Result<Plan> {
-    let mirrors = mirror::mirrors().map_err(|error| {
+/// Builds the image of a template as the cases do, or takes it from the cache.
+///
+/// # Errors
+/// When something cannot be made.
+pub fn image(checkout: &Path, cache: &Cache, template: &str, report: &Report) -> Result<image::Image> {
+    let mirrors = mirrors()?;
+    let lab = LAB.make(cache, &mirrors, report)?;
+    let region = region::prepare(cache, checkout, template, &mirrors, &lab.path, report)?;
+    let programs = programs::make(cache, checkout, report)?;
+    image::make(cache, &site::Site::shipped(checkout, template), &programs, &region.parameters, &mirrors, report)
+}
+
+fn mirrors() -> Result<mirror::Mirrors> {
+    mirror::mirrors().map_err(|error| {
         let hint = format!("set {} to the base URL of a Debian mirror", mirror::MIRROR_VARIABLE);
         coded(Code::Host, error.to_string(), hint)
-    })?;
+    })
+}
+
+fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Result<Plan> {
+    let mirrors = mirrors()?;
     let lab = LAB.make(cache, &mirrors, report)?;
     let mut region = region::prepare(cache, checkout, &wish.template, &mirrors, &lab.path, report)?;
     let programs = programs::make(cache, checkout, report)?;

@@ -68,7 +68,15 @@ pub fn make(
         command
             .arg("build")
             .arg(site.folder.join(format!("templates/{template}.yaml")))
-            .args(["--debian-mirror", &mirrors.debian, "--json", "--settings"])
+            .args([
+                "--debian-mirror",
+                &mirrors.debian,
+                "--json",
+                "--spdx",
+                "--invocation",
+                "urn:shelfboot:test",
+                "--settings",
+            ])
             .arg(&file);
         if let Some(security) = &mirrors.security {
             command.args(["--debian-security-mirror", security]);
