@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod dist;
 mod e2e;
+mod fuzz;
 mod interrupt;
 mod output;
 mod peer_tuf;
@@ -40,6 +41,8 @@ pub enum Command {
     E2e(e2e::Arguments),
     /// Hold what an image says about itself against the validators of the formats.
     Peers(peers::Arguments),
+    /// Run the fuzz targets, each for a while.
+    Fuzz(fuzz::Arguments),
     /// Measure beside a peer, and hold the result against a bar.
     Bench(bench::Arguments),
     /// Build the programs as they are handed out into dist/, static and stripped.
@@ -67,6 +70,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Test(arguments) => test::run(&arguments),
         Command::E2e(arguments) => e2e::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Inside { plan } => e2e::inside(&plan),

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check, one after the other, each with its time; the last line counts.
 
-use crate::{checkout, e2e, output, peer_tuf, peers, setup};
+use crate::{checkout, e2e, fuzz, output, peer_tuf, peers, setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use qemu_tests::{cases, sandbox};
@@ -9,7 +9,7 @@ use std::{ffi::OsString, process::Stdio, time::Instant};
 /// Arguments of `test`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run every end-to-end case, not only the core ones.
+    /// Run every end-to-end case and every fuzz target too, not only the core cases.
     #[arg(long)]
     all: bool,
     /// Install what the host lacks without asking.
@@ -20,8 +20,8 @@ pub struct Arguments {
 /// How many things were tested.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {
-    passed: u64,
-    failed: u64,
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
 }
 
 impl Count {
@@ -48,6 +48,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("peers: lists and provenance of an image", || {
         peers::sbom().map(|passed| Count { passed, failed: 0 })
     }));
+    if arguments.all {
+        total.add(step("fuzz targets, a minute each", || fuzz::all(fuzz::MINUTE)));
+    }
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || {
             e2e::case(case.name, false).map(|()| Count::one(true))
