@@ -289,7 +289,7 @@ pub struct BuildArgs {
     /// the same provenance.
     #[arg(long, value_name = "URI", value_parser = uri)]
     pub invocation: Option<String>,
-    /// Print a summary as JSON on standard output at the end
+    /// Tell machines on standard output, one JSON object a line: {event: started|done|error}, at the end {event: summary, …}
     #[arg(long)]
     pub json: bool,
     /// Where packages come from, and where they are kept.

@@ -1,6 +1,6 @@
 //! What people see: steps, progress, errors with a hint. The one module that prints.
 
-use crate::{keys_console, repo_console};
+use crate::{keys_console, progress::Progress, repo_console};
 use clap::{CommandFactory, Parser};
 use contracts::exit::{Code, Lack};
 use image_builder::{
@@ -9,15 +9,12 @@ use image_builder::{
     export, lock, namespace, new,
     pipeline::{self, BuildError},
     published::Published,
-    report::Reporter,
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Report, miette};
 use profiles::{Explanation, Problem, ProfileError, explain::Place};
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
-    time::{Duration, Instant},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -59,45 +56,35 @@ fn interrupted(left: &str) -> ExitCode {
 async fn execute(command: Command) -> ExitCode {
     match command {
         Command::Build(arguments) => {
-            let json = arguments.json;
+            let mut progress = Progress::new(arguments.json);
             let request = arguments.request(|name| std::env::var(name).ok(), time::OffsetDateTime::now_utc());
-            let mut console = Console::new();
-            match pipeline::build(&request, &mut console).await {
-                Ok(summary) if json => match serde_json::to_string_pretty(&summary) {
-                    Ok(text) => print_line(&text),
-                    Err(error) => fail(&error.into(), None, Code::Failed),
-                },
-                Ok(summary) => print_line(&summary.manifest),
+            match pipeline::build(&request, &mut progress).await {
+                Ok(summary) => progress.ended(&summary, &summary.manifest),
                 Err(error) => {
-                    console.failed();
+                    progress.failed(&error, cli::code(&error), cli::hint(&error));
                     build_failed(error)
                 }
             }
         }
         Command::Lock(arguments) => {
-            let mut console = Console::new();
+            let mut progress = Progress::new(false);
             let variable = |name: &str| std::env::var(name).ok();
-            match lock::run(&arguments, variable, time::OffsetDateTime::now_utc(), &mut console).await {
+            match lock::run(&arguments, variable, time::OffsetDateTime::now_utc(), &mut progress).await {
                 Ok(outcome) => print_line(outcome.trim_end()),
                 Err(error) => {
-                    console.failed();
+                    progress.failed(&error, cli::code(&error), cli::hint(&error));
                     build_failed(error)
                 }
             }
         }
         Command::Export(arguments) => {
-            let json = arguments.json;
+            let mut progress = Progress::new(arguments.json);
             let request = arguments.request(|name| std::env::var(name).ok());
-            let mut console = Console::new();
-            match export::export(&request, &mut console).await {
-                Ok(exported) if json => match serde_json::to_string_pretty(&exported) {
-                    Ok(text) => print_line(&text),
-                    Err(error) => fail(&error.into(), None, Code::Failed),
-                },
-                Ok(exported) => print_line(&exported.out.display().to_string()),
+            match export::export(&request, &mut progress).await {
+                Ok(exported) => progress.ended(&exported, &exported.out.display().to_string()),
                 Err(error) => {
-                    console.failed();
                     let (code, hint) = (export::cli::code(&error), export::cli::hint(&error));
+                    progress.failed(&error, code, hint.clone());
                     fail(&error.into(), hint, code)
                 }
             }
@@ -304,67 +291,4 @@ pub(crate) fn fail(error: &anyhow::Error, hint: Option<String>, code: Code) -> E
         say(format_args!("hint: {hint}"));
     }
     code.into()
-}
-
-/// How often a line of a program's output is shown where nothing can be redrawn.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Shows steps on standard error: a line that is redrawn on a terminal, plain lines elsewhere.
-struct Console {
-    bar: Option<ProgressBar>,
-    terminal: bool,
-    last_line: Instant,
-}
-
-impl Console {
-    fn new() -> Self {
-        Self { bar: None, terminal: std::io::stderr().is_terminal(), last_line: Instant::now() }
-    }
-
-    fn failed(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Reporter for Console {
-    fn started(&mut self, number: usize, total: usize, title: &str) {
-        self.last_line = Instant::now();
-        if !self.terminal {
-            say(format_args!("[{number}/{total}] {title}"));
-            return;
-        }
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed:>4}  {wide_msg:.dim}") {
-            bar.set_style(style);
-        }
-        bar.set_prefix(format!("[{number}/{total}] {title}"));
-        bar.enable_steady_tick(Duration::from_millis(120));
-        self.bar = Some(bar);
-    }
-
-    fn line(&mut self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(line.to_owned()),
-            None => {
-                // apt marks warnings and errors; it and dpkg say far more than anyone reads.
-                let marked = ["W: ", "E: "].iter().any(|mark| line.starts_with(mark));
-                if marked || self.last_line.elapsed() >= PLAIN_INTERVAL {
-                    self.last_line = Instant::now();
-                    say(format_args!("      {line}"));
-                }
-            }
-        }
-    }
-
-    fn done(&mut self, title: &str, seconds: f64, detail: &str) {
-        match self.bar.take() {
-            Some(bar) => {
-                bar.finish_and_clear();
-                say(format_args!("{title}: {detail} ({seconds:.1} s)"));
-            }
-            None => say(format_args!("      {detail} ({seconds:.1} s)")),
-        }
-    }
 }

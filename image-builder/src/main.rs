@@ -4,6 +4,7 @@
 
 mod console;
 mod keys_console;
+mod progress;
 mod repo_console;
 
 fn main() -> std::process::ExitCode {

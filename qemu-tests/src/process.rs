@@ -74,6 +74,12 @@ pub fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{name} printed something that is not UTF-8"))
 }
 
+/// The last line of a program's output: of one that tells one JSON object a line, its result.
+#[must_use]
+pub fn last_line(output: &[u8]) -> &[u8] {
+    output.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default()
+}
+
 /// The last lines of a program's output, for an error.
 #[must_use]
 pub fn tail(output: &str) -> String {
@@ -85,6 +91,13 @@ pub fn tail(output: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_line_is_what_stands_behind_the_last_break() {
+        assert_eq!(last_line(b"{1}\n{2}\n"), b"{2}");
+        assert_eq!(last_line(b"{1}"), b"{1}");
+        assert_eq!(last_line(b""), b"");
+    }
 
     #[test]
     fn a_failure_shows_the_last_lines() {

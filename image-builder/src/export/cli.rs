@@ -34,7 +34,7 @@ pub struct ExportArgs {
     /// A lock that pins the image tools [default: those that were resolved first, and kept]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Print a summary as JSON on standard output at the end
+    /// Tell machines on standard output, one JSON object a line: {event: started|done|error}, at the end {event: summary, …}
     #[arg(long)]
     pub json: bool,
     /// Where packages come from, and where they are kept.

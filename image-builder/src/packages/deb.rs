@@ -138,7 +138,7 @@ fn content(file: &File, member: &Member) -> Result<Box<dyn Read>, DebError> {
 }
 
 fn write_header(out: &mut impl Write, name: &str, bytes: u64) -> io::Result<()> {
-    write!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{bytes:<10}`\n", 0, 0, 0, "100644")
+    writeln!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{bytes:<10}`", 0, 0, 0, "100644")
 }
 
 #[cfg(test)]

@@ -147,5 +147,5 @@ pub fn summary(command: &mut Command) -> Result<Summary> {
         .output()
         .context("starting image-builder")?;
     ensure!(output.status.success(), "image-builder ended with {}", output.status);
-    serde_json::from_slice(&output.stdout).context("reading image-builder's summary")
+    serde_json::from_slice(crate::process::last_line(&output.stdout)).context("reading image-builder's summary")
 }

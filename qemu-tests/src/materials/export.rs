@@ -91,5 +91,5 @@ fn export(
     command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit());
     let output = command.output().context("starting image-builder")?;
     ensure!(output.status.success(), "image-builder export ended with {}", output.status);
-    serde_json::from_slice(&output.stdout).context("reading image-builder's summary")
+    serde_json::from_slice(crate::process::last_line(&output.stdout)).context("reading image-builder's summary")
 }

@@ -94,7 +94,8 @@ pub fn make(
         command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit());
         let output = command.output().context("starting image-builder")?;
         ensure!(output.status.success(), "image-builder ended with {}", output.status);
-        fs::write(folder.join("summary.json"), output.stdout).context("writing image-builder's summary")
+        fs::write(folder.join("summary.json"), process::last_line(&output.stdout))
+            .context("writing image-builder's summary")
     })?;
     if entry.reused {
         report.line("image: from the cache");
