@@ -37,7 +37,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         let causes: Vec<String> =
-            std::iter::successors(error.source(), |error| error.source()).map(ToString::to_string).collect();
+            std::iter::successors(error.source(), |error| (*error).source()).map(ToString::to_string).collect();
         let code = code as u8;
         self.tell(
             json!({"event": "error", "code": code, "message": error.to_string(), "causes": causes, "hint": hint}),
