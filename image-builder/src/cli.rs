@@ -268,6 +268,9 @@ pub struct BuildArgs {
     /// Refuse to build without a lock; what CI should do
     #[arg(long)]
     pub locked: bool,
+    /// When the repository has this version already, say so and do nothing
+    #[arg(long)]
+    pub if_missing: bool,
     /// Resolve package versions again; no use with a lock
     #[arg(long, conflicts_with_all = ["lock", "locked"])]
     pub refresh: bool,
@@ -545,7 +548,9 @@ pub fn hint(error: &BuildError) -> Option<String> {
         }
         (BuildError::NoMirror(_), _) => "name one with --debian-mirror URL".into(),
         (BuildError::Name { .. }, _) => "1 to 64 letters, digits, '.', '-' and '~', a letter or digit first".into(),
-        (BuildError::VersionExists { .. }, _) => "name another version with --image-version".into(),
+        (BuildError::VersionExists { .. }, _) => {
+            "name another version with --image-version, or pass over it with --if-missing".into()
+        },
         (BuildError::NoCertificate(_), _) => "`registrar init` writes one: ca.pem in its state folder".into(),
         (BuildError::Images(error) | BuildError::Apply(ApplyError::Preload(error)), None) => return error.hint(),
         (BuildError::Keys(KeysError::NoKeys { .. } | KeysError::File(_)), _) => {

@@ -2,7 +2,10 @@
 
 use crate::{keys_console, progress::Progress, repo_console};
 use clap::{CommandFactory, Parser};
-use contracts::exit::{Code, Lack};
+use contracts::{
+    exit::{Code, Lack},
+    manifest::ImageManifest,
+};
 use image_builder::{
     cli::{self, CheckArgs, Cli, Command, NewArgs, SbomArgs},
     diff::{self, MAX_LIST},
@@ -56,10 +59,16 @@ fn interrupted(left: &str) -> ExitCode {
 async fn execute(command: Command) -> ExitCode {
     match command {
         Command::Build(arguments) => {
-            let mut progress = Progress::new(arguments.json);
+            let (mut progress, if_missing) = (Progress::new(arguments.json), arguments.if_missing);
             let request = arguments.request(|name| std::env::var(name).ok(), time::OffsetDateTime::now_utc());
             match pipeline::build(&request, &mut progress).await {
                 Ok(summary) => progress.ended(&summary, &summary.manifest),
+                Err(BuildError::VersionExists { template, image_version }) if if_missing => {
+                    progress.stopped();
+                    say(format_args!("the repository has {template} {image_version} already; there is nothing to do"));
+                    let manifest = ImageManifest::target_name(&template, &image_version);
+                    progress.ended(&serde_json::json!({"manifest": manifest, "present": true}), &manifest)
+                }
                 Err(error) => {
                     progress.failed(&error, cli::code(&error), cli::hint(&error));
                     build_failed(error)

@@ -33,15 +33,20 @@ impl Progress {
 
     /// The end of work that went wrong. People are told by the caller.
     pub(crate) fn failed(&mut self, error: &dyn Error, code: Code, hint: Option<String>) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.stopped();
         let causes: Vec<String> =
             std::iter::successors(error.source(), |error| (*error).source()).map(ToString::to_string).collect();
         let code = code as u8;
         self.tell(
             json!({"event": "error", "code": code, "message": error.to_string(), "causes": causes, "hint": hint}),
         );
+    }
+
+    /// The step under way will not end.
+    pub(crate) fn stopped(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 
     fn tell(&self, event: Value) {

@@ -1,10 +1,12 @@
 //! image-builder on this host, without a world around it: the same image twice, and how fast.
 
 pub mod bench;
+pub mod ci;
 pub mod compare;
 pub mod erofs;
 pub mod measure;
 pub mod reproducible;
+pub mod somebody;
 
 use crate::{
     cache::Cache,
@@ -30,6 +32,8 @@ use std::{
 /// A case of image-builder alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
+    /// See [`ci`].
+    Ci,
     /// See [`reproducible`].
     Reproducible,
 }
@@ -41,6 +45,7 @@ impl Build {
     /// When it fails.
     pub async fn run(self, checkout: &Path, report: &Report) -> Result<()> {
         match self {
+            Self::Ci => ci::run(checkout, report),
             Self::Reproducible => reproducible::run(checkout, report).await,
         }
     }

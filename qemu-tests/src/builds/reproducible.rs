@@ -1,7 +1,11 @@
 //! The same lock gives the same repository, whoever builds it and wherever; and when it does not, the difference is named.
 
-use super::{Inputs, Summary, compare, erofs, share_packages, summary};
-use crate::{materials::image, process, report::Report, sandbox};
+use super::{
+    Inputs, Summary, compare, erofs, share_packages,
+    somebody::{OTHER_USER, as_user, copy, give, open_to_all},
+    summary,
+};
+use crate::{materials::image, report::Report, sandbox};
 use anyhow::{Context as _, Result, bail, ensure};
 use contracts::manifest::ImageManifest;
 use std::{
@@ -12,9 +16,6 @@ use std::{
 };
 
 const TEMPLATE: &str = "k8s-worker";
-/// A user who is nobody on this host, with ids of its own to give away.
-const OTHER_USER: u32 = 23_456;
-
 /// One build: where it is done, and in which surroundings.
 struct Site<'a> {
     folder: &'a Path,
@@ -104,7 +105,10 @@ fn build(inputs: &Inputs, profiles: &Path, site: &Site<'_>) -> Result<Built> {
     share_packages(site.packages, &at("cache"))?;
     let mut command = match site.user {
         None => Command::new("sh"),
-        Some(user) => as_user(user, site.folder)?,
+        Some(user) => {
+            give(site.folder, user)?;
+            as_user(user, site.folder)?
+        }
     };
     command.args(["-c", "umask \"$1\"; shift; exec \"$@\"", "sh", site.mask]);
     command.arg(at("in/image-builder")).arg("build").arg(at(&format!("in/profiles/templates/{TEMPLATE}.yaml")));
@@ -122,39 +126,6 @@ fn build(inputs: &Inputs, profiles: &Path, site: &Site<'_>) -> Result<Built> {
     command.env_remove("SOURCE_DATE_EPOCH").envs(site.variables.iter().copied()).current_dir(site.folder);
     let summary = summary(&mut command)?;
     Ok(Built { repository: at("repository"), summary })
-}
-
-/// A command as somebody who may do nothing, but has subordinate ids: /etc/passwd, subuid and subgid say so to this process alone.
-fn as_user(user: u32, folder: &Path) -> Result<Command> {
-    let etc = folder.join("etc");
-    fs::create_dir_all(&etc).with_context(|| format!("making {}", etc.display()))?;
-    let passwd = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
-    let range = format!("{user}:1000000:65536\n");
-    let files = [
-        ("passwd", format!("{passwd}shelfboot-builder:x:{user}:{user}::/nonexistent:/bin/sh\n")),
-        ("subuid", range.clone()),
-        ("subgid", range),
-    ];
-    for (name, text) in files {
-        let file = etc.join(name);
-        fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
-        open_to_all(&file)?;
-    }
-    process::output(Command::new("chown").arg("-R").arg(format!("{user}:{user}")).arg(folder))?;
-    open_to_all(folder.parent().unwrap_or(folder))?;
-    let script = "for name in passwd subuid subgid; do mount --bind \"$1/$name\" /etc/$name || exit 125; done; user=$2; shift 2; \
-                  exec setpriv --reuid \"$user\" --regid \"$user\" --clear-groups -- sh \"$@\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(&etc).arg(user.to_string());
-    Ok(command)
-}
-
-fn open_to_all(path: &Path) -> Result<()> {
-    process::output(Command::new("chmod").arg("a+rX").arg(path)).map(drop)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    process::output(Command::new("cp").args(["-a", "--"]).arg(from).arg(to)).map(drop)
 }
 
 /// What differs between two repositories: of an image that does, the files in it.

@@ -93,7 +93,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 18] = [
+pub const ALL: [Case; 19] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -191,6 +191,13 @@ pub const ALL: [Case; 18] = [
         core: false,
         template: "hypervisor",
         story: Story::Hypervisor,
+    },
+    Case {
+        name: "ci",
+        about: "the documented pipeline without root: two at once, one that runs again, three that are killed, a stale lock",
+        core: false,
+        template: WORKER,
+        story: Story::Build(Build::Ci),
     },
     Case {
         name: "reproducible",
