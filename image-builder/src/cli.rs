@@ -197,7 +197,7 @@ pub struct FromRepository {
     pub repository: PathBuf,
     /// TUF root of trust [default: the repository's own 1.root.json, which finds damage but no forgery]
     #[arg(long, value_name = "ROOT.json")]
-    pub trust: Option<PathBuf>,
+    pub root: Option<PathBuf>,
 }
 
 /// `image-builder sbom`.
@@ -218,7 +218,7 @@ pub struct SbomArgs {
 /// `image-builder diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// One image: TEMPLATE@VERSION or TEMPLATE@CHANNEL
+    /// One image: TEMPLATE@VERSION or TEMPLATE:CHANNEL
     #[arg(value_name = "A")]
     pub one: String,
     /// The other one
@@ -394,7 +394,7 @@ pub fn locking_hint(error: &LockingError) -> Option<String> {
 #[must_use]
 pub fn published_failed(error: &PublishedError) -> (Code, Option<String>) {
     let hint = match error {
-        PublishedError::Reference(_) => "name one as TEMPLATE@VERSION or TEMPLATE@CHANNEL".into(),
+        PublishedError::Reference(_) => "name one as TEMPLATE@VERSION or TEMPLATE:CHANNEL".into(),
         PublishedError::Unknown { known, .. } if known.is_empty() => "it has no image at all; build one first".into(),
         PublishedError::Unknown { known, .. } => format!("it has {}", known.join(", ")),
         PublishedError::NoTarget(name) if name.ends_with(".spdx.json") => {
@@ -404,7 +404,7 @@ pub fn published_failed(error: &PublishedError) -> (Code, Option<String>) {
             "images from before image-builder made these lists have none; build it anew".into()
         }
         PublishedError::Load { .. } | PublishedError::Target { .. } | PublishedError::Document { .. } => {
-            "name the folder of a repository that `image-builder build` made; --trust names its root of trust".into()
+            "name the folder of a repository that `image-builder build` made; --root names its root of trust".into()
         }
         PublishedError::TooBig { .. } => "it was not written by image-builder".into(),
         PublishedError::File(_) => "name a folder that exists and that you may read".into(),

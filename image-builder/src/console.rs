@@ -117,7 +117,7 @@ async fn execute(command: Command) -> ExitCode {
         Command::Sbom(arguments) => list(&arguments).await,
         Command::Diff(arguments) => {
             let (one, other, from) = (&arguments.one, &arguments.other, &arguments.from);
-            match diff::diff(&from.repository, from.trust.as_deref(), one, other).await {
+            match diff::diff(&from.repository, from.root.as_deref(), one, other).await {
                 Ok(difference) if arguments.json => match serde_json::to_string_pretty(&difference) {
                     Ok(text) => print_line(&text),
                     Err(error) => fail(&error.into(), None, Code::Failed),
@@ -144,7 +144,7 @@ async fn execute(command: Command) -> ExitCode {
 async fn list(arguments: &SbomArgs) -> ExitCode {
     let SbomArgs { template, version, from, format } = arguments;
     let read = async {
-        let published = Published::open(&from.repository, from.trust.as_deref()).await?;
+        let published = Published::open(&from.repository, from.root.as_deref()).await?;
         let image = published.find(&format!("{template}@{version}")).await?;
         published.read(&format.target_name(&image.template, &image.image_version), MAX_LIST).await
     };

@@ -225,6 +225,11 @@ fn dependencies(build: &Build<'_>) -> Result<Vec<Resource>, ProvenanceError> {
     out.sort_by(|one, other| one.name.cmp(&other.name));
     out.push(of_file("firstboot-agent".into(), build.agent)?);
     out.push(of_file("registrar-ca.pem".into(), build.registrar_ca)?);
+    out.extend(build.inventory.containers.iter().map(|(reference, digest)| Resource {
+        name: Some(reference.clone()),
+        uri: None,
+        digest: digest.strip_prefix("sha256:").map(|hex| ("sha256", hex.to_owned())).into_iter().collect(),
+    }));
     out.extend(build.inventory.packages.iter().map(|(url, package)| Resource {
         name: None,
         uri: Some(url.clone()),
@@ -316,6 +321,7 @@ mod tests {
             kernel: String::new(),
             distribution: Default::default(),
             packages: BTreeMap::new(),
+            containers: BTreeMap::from([("registry.example/pause:3".into(), format!("sha256:{}", "ab".repeat(32)))]),
             agent: Default::default(),
             root: BTreeMap::new(),
             initrd: BTreeMap::new(),

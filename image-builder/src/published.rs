@@ -121,16 +121,17 @@ impl Published {
         &self.folder
     }
 
-    /// The image that `TEMPLATE@VERSION` or `TEMPLATE@CHANNEL` names; a version goes before a channel of that name.
+    /// The image that `TEMPLATE@VERSION` or `TEMPLATE:CHANNEL` names. After an `@` may be a channel, too: a version goes before
+    /// a channel of that name.
     ///
     /// # Errors
     /// [`PublishedError::Reference`], [`PublishedError::Unknown`], and what reading the channel brings.
     pub async fn find(&self, reference: &str) -> Result<Image, PublishedError> {
         let (template, name) =
-            reference.split_once('@').ok_or_else(|| PublishedError::Reference(reference.to_owned()))?;
+            reference.split_once(['@', ':']).ok_or_else(|| PublishedError::Reference(reference.to_owned()))?;
         let image = |version: &str| Image { template: template.to_owned(), image_version: version.to_owned() };
         let has = |version: &str| self.target(&ImageManifest::target_name(template, version)).is_some();
-        if has(name) {
+        if !reference.contains(':') && has(name) {
             return Ok(image(name));
         }
         let channel = Channel::target_name(template, name);

@@ -13,7 +13,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// Raised when this crate makes another tree from the same packages.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// The key of a tree: the packages of its layers.
 #[must_use]

@@ -108,7 +108,7 @@ fn damage(place: &Place, end: &str) {
     fs::write(path, bytes).unwrap();
 }
 
-const DIFF: [&str; 5] = ["diff", "till@stable", "till@next", "--repository", "repository"];
+const DIFF: [&str; 5] = ["diff", "till@stable", "till:next", "--repository", "repository"];
 
 #[test]
 fn two_images_are_compared_by_version_or_channel() {
@@ -159,9 +159,9 @@ fn damage_and_other_keys_are_found() {
     let place = place();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(keys::init(&place.path("other"))).unwrap();
-    let other = place.run(&[DIFF.as_slice(), &["--trust", "other/tuf/1.root.json"]].concat());
+    let other = place.run(&[DIFF.as_slice(), &["--root", "other/tuf/1.root.json"]].concat());
     assert!(other.contains("exit code: 3") && other.contains("cannot be read"), "{other}");
-    let own = place.run(&[DIFF.as_slice(), &["--trust", "keys/tuf/1.root.json"]].concat());
+    let own = place.run(&[DIFF.as_slice(), &["--root", "keys/tuf/1.root.json"]].concat());
     assert!(own.contains("exit code: 0"), "{own}");
 
     damage(&place, ".bita");

@@ -36,7 +36,7 @@ pub enum DiffError {
     },
 }
 
-/// Compares two images, each `TEMPLATE@VERSION` or `TEMPLATE@CHANNEL`.
+/// Compares two images, each `TEMPLATE@VERSION` or `TEMPLATE:CHANNEL`.
 ///
 /// # Errors
 /// See [`DiffError`].

@@ -25,21 +25,25 @@ use std::{
 /// Where dpkg finds the packages inside the tree.
 const PACKAGES: &str = "/packages";
 
-/// What no image needs, and what differs between hosts. Licences stay: the list of software names them.
-const DPKG_OPTIONS: [&str; 10] = [
-    // Packages come in apt's order; what must be configured first is unpacked already.
-    "--force-depends",
-    // A tree that is half done is thrown away.
-    "--force-unsafe-io",
-    "--path-exclude=/usr/share/doc/*",
-    "--path-include=/usr/share/doc/*/copyright",
-    "--path-exclude=/usr/share/man/*",
-    "--path-exclude=/usr/share/info/*",
-    "--path-exclude=/usr/share/locale/*",
-    "--path-exclude=/usr/share/lintian/*",
-    "--path-exclude=/usr/share/bug/*",
-    "--path-exclude=/usr/share/bash-completion/*",
-];
+/// What no image needs below `/usr/share`. Licences stay: the list of software names them.
+const LEFT_OUT: [&str; 7] = ["doc", "man", "info", "locale", "lintian", "bug", "bash-completion"];
+
+fn dpkg_options() -> Vec<String> {
+    // Packages come in apt's order: what must be configured first is unpacked already. A tree that is half done is thrown away.
+    let mut options = vec!["--force-depends".to_owned(), "--force-unsafe-io".to_owned()];
+    options.extend(LEFT_OUT.iter().map(|folder| format!("--path-exclude=/usr/share/{folder}/*")));
+    options.push("--path-include=/usr/share/doc/*/copyright".to_owned());
+    options
+}
+
+/// The same as dpkg's options, for packages that are unpacked without it.
+fn left_out(path: &Path) -> bool {
+    let path = path.strip_prefix(".").unwrap_or(path);
+    let Ok(below) = path.strip_prefix("usr/share") else { return false };
+    let mut parts = below.iter();
+    let folder = parts.next().and_then(|part| part.to_str()).unwrap_or_default();
+    parts.next().is_some() && LEFT_OUT.contains(&folder) && !(folder == "doc" && path.ends_with("copyright"))
+}
 
 /// Programs that stand in while packages are configured: nothing is started, and the kernel's module lists are made once, after
 /// what the image leaves out is gone.
@@ -133,7 +137,13 @@ pub fn begin(tree: &Path, plain: &Plain, essential: &[Package]) -> Result<(), Bo
         archive.set_preserve_ownerships(true);
         archive.set_preserve_mtime(true);
         archive.set_overwrite(true);
-        archive.unpack(tree).map_err(|error| damaged(error.into()))?;
+        for entry in archive.entries().map_err(|error| damaged(error.into()))? {
+            let mut entry = entry.map_err(|error| damaged(error.into()))?;
+            let path = entry.path().map_err(|error| damaged(error.into()))?.into_owned();
+            if !left_out(&path) {
+                entry.unpack_in(tree).map_err(|error| damaged(error.into()))?;
+            }
+        }
     }
     for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "dev", "proc"] {
         files::create_folder(&tree.join(folder))?;
@@ -165,7 +175,7 @@ pub async fn install(
         .bind(plain.folder.path(), PACKAGES)
         .alone()
         .variable("SOURCE_DATE_EPOCH", debian::PACKAGE_EPOCH.to_string());
-    let options = DPKG_OPTIONS.map(str::to_owned);
+    let options = dpkg_options();
     let paths = packages.iter().map(|package| format!("{PACKAGES}/{}", file(package)));
     let unpack: Vec<String> = options.iter().cloned().chain(["--unpack".to_owned()]).chain(paths).collect();
     sandbox.run(reporter, "dpkg", &unpack).await?;
@@ -181,6 +191,19 @@ pub async fn install(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_dpkg_would_leave_out_is_left_out() {
+        for path in
+            ["./usr/share/doc/dash/README", "./usr/share/man/man1/sh.1.gz", "usr/share/locale/de/LC_MESSAGES/x.mo"]
+        {
+            assert!(left_out(Path::new(path)), "{path}");
+        }
+        for path in ["./usr/share/doc/dash/copyright", "./usr/share/doc", "./usr/share/zoneinfo/UTC", "./bin/sh", "./"]
+        {
+            assert!(!left_out(Path::new(path)), "{path}");
+        }
+    }
 
     #[test]
     fn all_items_are_done_and_an_error_is_told() {

@@ -94,6 +94,7 @@ pub fn collect(trees: &Trees<'_>) -> Result<Inventory, SbomError> {
     boot.extend(STARTERS.iter().filter_map(|path| tools.owner(path).map(str::to_owned)));
     boot.extend(root.owner(&format!("/boot/vmlinuz-{}", trees.kernel)).map(str::to_owned));
     let packages = join(root, tools, &boot);
+    let images = trees.template.container_images.iter();
     Ok(Inventory {
         template: trees.template.name.clone(),
         image_version: trees.image_version.to_owned(),
@@ -103,6 +104,7 @@ pub fn collect(trees: &Trees<'_>) -> Result<Inventory, SbomError> {
         kernel: trees.kernel.to_owned(),
         distribution,
         packages,
+        containers: images.map(|(reference, image)| (reference.clone(), image.digest.clone())).collect(),
         agent: digests(trees.agent, trees.sha1)?,
         root: found.into_iter().map(|found| found.path).zip(root_entries).collect(),
         initrd,

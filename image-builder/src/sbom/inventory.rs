@@ -25,6 +25,8 @@ pub struct Inventory {
     pub distribution: Distribution,
     /// By package URL.
     pub packages: BTreeMap<String, Package>,
+    /// Container images that the root carries, by reference: `sha256:` and 64 hex digits.
+    pub containers: BTreeMap<String, String>,
     /// The agent's bytes.
     pub agent: Digests,
     /// Files and links of the root, by absolute path.

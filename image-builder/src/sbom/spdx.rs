@@ -149,6 +149,13 @@ pub fn write(inventory: &Inventory) -> Result<Document, SbomError> {
             out.relate(&ids[url.as_str()], "DEPENDS_ON", other);
         }
     }
+    for (reference, digest) in &inventory.containers {
+        let id = format!("SPDXRef-Container-{}-{}", id_of(reference), digest.trim_start_matches("sha256:"));
+        let purpose = Some("CONTAINER");
+        let package =
+            SpdxPackage { version_info: digest.clone(), primary_package_purpose: purpose, ..plain(&id, reference) };
+        out.packages.insert(id, package);
+    }
     for (path, entry) in &inventory.root {
         let Content::File(digests) = &entry.content else { continue };
         let holder = match &entry.origin {

@@ -130,6 +130,21 @@ fn every_file_has_an_origin_and_only_what_is_in_the_image_is_listed() {
 }
 
 #[test]
+fn container_images_are_in_both_lists() {
+    let mut inventory = Built::new().inventory().unwrap();
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    inventory.containers.insert("registry.example/pause:3".into(), digest.clone());
+    let read =
+        |format: Format| -> serde_json::Value { serde_json::from_slice(&format.write(&inventory).unwrap()).unwrap() };
+    let of = |list: &serde_json::Value, part: &str, version: &str| {
+        let found = list[part].as_array().unwrap().iter().find(|entry| entry["name"] == "registry.example/pause:3");
+        found.unwrap()[version].as_str().unwrap().to_owned()
+    };
+    assert_eq!(of(&read(Format::Cyclonedx), "components", "version"), digest);
+    assert_eq!(of(&read(Format::Spdx), "packages", "versionInfo"), digest);
+}
+
+#[test]
 fn the_same_image_makes_the_same_lists() {
     let (one, other) = (Built::new().inventory().unwrap(), Built::new().inventory().unwrap());
     for format in [Format::Cyclonedx, Format::Spdx] {

@@ -26,6 +26,7 @@ pub fn write(inventory: &Inventory) -> Result<Bom, SbomError> {
     for (url, package) in &inventory.packages {
         components.push(Component { components: files.remove(url).unwrap_or_default(), ..of_package(url, package) });
     }
+    components.extend(inventory.containers.iter().map(|(reference, digest)| container(reference, digest)));
     let origins: BTreeSet<&Origin> =
         inventory.root.values().chain(inventory.initrd.values()).map(|e| &e.origin).collect();
     for origin in origins {
@@ -168,6 +169,19 @@ fn of_package(url: &str, package: &Package) -> Component {
     }
 }
 
+/// A container image. What is inside of it is for its own list to say.
+fn container(reference: &str, digest: &str) -> Component {
+    let hash = digest.strip_prefix("sha256:").map(|hex| Hash { alg: "SHA-256".into(), content: hex.into() });
+    Component {
+        kind: "container".into(),
+        bom_ref: Some(format!("container:{reference}")),
+        name: reference.into(),
+        version: Some(digest.into()),
+        hashes: hash.into_iter().collect(),
+        ..Component::default()
+    }
+}
+
 fn file(path: &str, entry: &Entry) -> Component {
     let mut out = Component { kind: "file".into(), name: path.into(), ..Component::default() };
     match &entry.content {
@@ -204,6 +218,7 @@ fn dependencies(inventory: &Inventory) -> Vec<Dependency> {
     let in_root = inventory.packages.iter().filter(|(_, package)| package.in_root);
     let mut of_image: BTreeSet<String> = in_root.map(|(url, _)| url.clone()).collect();
     of_image.extend([INITRD.to_owned()]);
+    of_image.extend(inventory.containers.keys().map(|reference| format!("container:{reference}")));
     let mut out = vec![
         Dependency { of: IMAGE.into(), depends_on: of_image },
         Dependency { of: INITRD.into(), depends_on: of_initrd },
