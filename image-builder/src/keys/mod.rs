@@ -5,6 +5,7 @@
 pub mod args;
 pub mod ceremony;
 pub mod roots;
+pub mod secure_boot;
 pub mod show;
 pub mod sources;
 pub mod token;
@@ -14,7 +15,6 @@ use crate::{
     repo::layout,
 };
 use ceremony::Standing;
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use roots::Missing;
 use sources::Place;
 use std::{
@@ -79,9 +79,9 @@ pub enum KeysError {
     /// The random generator failed.
     #[error("cannot make a key")]
     Generate,
-    /// The certificate could not be made.
-    #[error("cannot make the Secure Boot certificate")]
-    Certificate(#[source] rcgen::Error),
+    /// Secure Boot.
+    #[error(transparent)]
+    SecureBoot(#[from] secure_boot::SecureBootError),
     /// The root of trust could not be made or signed.
     #[error("the root of trust cannot be made")]
     Root(#[from] roots::RootError),
@@ -229,7 +229,7 @@ impl Keys {
         newest.map_or_else(|| self.tuf().join("1.root.json"), |(_, path)| path)
     }
 
-    /// The folder with `db.key` and `db.crt`.
+    /// The folder with `db.key` and `db.crt`, and what [`secure_boot`] says.
     #[must_use]
     pub fn secure_boot(&self) -> PathBuf {
         self.folder.join("secure-boot")
@@ -356,9 +356,7 @@ async fn fill(keys: &Keys, plan: &Plan) -> Result<Standing, KeysError> {
         let threshold = if role == RoleType::Root { plan.threshold } else { 1 };
         roots::assign(&mut root, role, &made, threshold)?;
     }
-    let (key, certificate) = secure_boot_pair().map_err(KeysError::Certificate)?;
-    files::write_secret(&keys.secure_boot().join("db.key"), key.as_bytes())?;
-    files::publish_bytes(certificate.as_bytes(), &keys.secure_boot().join("db.crt"))?;
+    secure_boot::write_all(&keys.secure_boot(), time::OffsetDateTime::now_utc())?;
     keys.propose(root, &[]).await
 }
 
@@ -367,22 +365,6 @@ fn repository_around(path: &Path) -> Option<PathBuf> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
     let real = fs::canonicalize(existing).ok()?;
     real.ancestors().find(|ancestor| ancestor.join(".git").exists()).map(Path::to_owned)
-}
-
-/// RSA 2048: the one kind of key that every UEFI firmware verifies.
-fn secure_boot_pair() -> Result<(String, String), rcgen::Error> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?;
-    let mut parameters = CertificateParams::new(Vec::new())?;
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, "Shelfboot development Secure Boot key");
-    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-    // Firmware does not look at the dates, people do.
-    let now = time::OffsetDateTime::now_utc();
-    parameters.not_before = now - time::Duration::days(1);
-    parameters.not_after = now + time::Duration::days(10 * 365);
-    let certificate = parameters.self_signed(&key)?;
-    Ok((key.serialize_pem(), certificate.pem()))
 }
 
 #[cfg(test)]
