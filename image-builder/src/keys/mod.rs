@@ -83,7 +83,7 @@ pub enum KeysError {
     #[error(transparent)]
     SecureBoot(#[from] secure_boot::SecureBootError),
     /// The root of trust could not be made or signed.
-    #[error("the root of trust cannot be made")]
+    #[error(transparent)]
     Root(#[from] roots::RootError),
     /// A private key.
     #[error("a key cannot be used")]
