@@ -3,6 +3,7 @@
 //! [`ceremony`] changes the root of trust, [`roots`] decides what that takes, [`sources`] knows where private keys are.
 
 pub mod args;
+pub mod boot;
 pub mod ceremony;
 pub mod roots;
 pub mod secure_boot;
@@ -143,11 +144,14 @@ impl Keys {
                 return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: keys.role(name) });
             }
         }
-        let secret = keys.secure_boot().join("db.key");
-        if !secret.is_file() {
-            return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: secret });
+        match keys.boot_place() {
+            None => {
+                let missing = keys.secure_boot().join("db.key");
+                return Err(KeysError::NoKeys { folder: folder.to_owned(), missing });
+            }
+            Some(Place::File(secret)) => sources::check_mode(&secret)?,
+            Some(_) => {}
         }
-        sources::check_mode(&secret)?;
         Ok(keys)
     }
 

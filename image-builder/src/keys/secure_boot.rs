@@ -12,7 +12,10 @@
 //! (EFI_VARIABLE_AUTHENTICATION_2), 32.2.4 (WIN_CERTIFICATE_UEFI_GUID), 32.4.1 (EFI_SIGNATURE_LIST), 32.6.
 
 use super::KeysError;
-use crate::files;
+use crate::{
+    der::{NULL, RSA, SEQUENCE, SET, SHA256, VERSION_1, der},
+    files,
+};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{RSA_PKCS1_SHA256, RsaKeyPair},
@@ -150,14 +153,8 @@ fn efi_time(now: OffsetDateTime) -> [u8; 16] {
 
 /// SignedData of RFC 2315 without content, without attributes, and, as 8.2.2 wants it, not wrapped in a ContentInfo.
 fn pkcs7(signer: &Pair, content: &[u8]) -> Option<Vec<u8>> {
-    // 2.16.840.1.101.3.4.2.1, 1.2.840.113549.1.7.1, 1.2.840.113549.1.1.1.
-    const SHA256: &[u8] = &[0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
+    // 1.2.840.113549.1.7.1.
     const DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
-    const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-    const NULL: &[u8] = &[0x05, 0x00];
-    const VERSION_1: &[u8] = &[0x02, 0x01, 0x01];
-    const SEQUENCE: u8 = 0x30;
-    const SET: u8 = 0x31;
     let key = RsaKeyPair::from_pkcs8(&signer.key.serialize_der()).ok()?;
     let mut signature = vec![0; key.public_modulus_len()];
     key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), content, &mut signature).ok()?;
@@ -169,22 +166,6 @@ fn pkcs7(signer: &Pair, content: &[u8]) -> Option<Vec<u8>> {
     let (algorithms, infos) = (der(SET, &[&sha256]), der(SET, &[&info]));
     let certificates = der(0xa0, &[&signer.der]);
     Some(der(SEQUENCE, &[VERSION_1, &algorithms, &der(SEQUENCE, &[DATA]), &certificates, &infos]))
-}
-
-/// Tag, length, content (X.690, 8.1 and 10.1).
-fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    let mut out = vec![tag];
-    if length < 0x80 {
-        out.push(length as u8);
-    } else {
-        let bytes = length.to_be_bytes();
-        let bytes = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len() - 1)..];
-        out.push(0x80 | bytes.len() as u8);
-        out.extend(bytes);
-    }
-    out.extend(parts.concat());
-    out
 }
 
 #[cfg(test)]
@@ -203,13 +184,6 @@ mod tests {
         assert_eq!(list[..4], [0xa1, 0x59, 0xc0, 0xa5], "the first part of a GUID is little-endian");
         assert_eq!((list[16], list[20], list[24]), (55, 0, 27));
         assert!(list.ends_with(b"certificate"));
-    }
-
-    #[test]
-    fn lengths_as_x690_writes_them() {
-        assert_eq!(der(4, &[&[0; 127]])[..2], [4, 127]);
-        assert_eq!(der(4, &[&[0; 128]])[..3], [4, 0x81, 128]);
-        assert_eq!(der(4, &[&[0; 300]])[..4], [4, 0x82, 1, 44]);
     }
 
     /// Takes an update apart as firmware does, and checks the chain: PK and KEK by PK, db by KEK.
