@@ -34,12 +34,10 @@ pub const PACKAGES: [&str; 19] = [
     "zstd",
 ];
 
-/// Where the work folder, the image's root and the Secure Boot key are seen inside.
+/// Where the work folder and the image's root are seen inside.
 pub const WORK: &str = "/work";
 /// See [`WORK`].
 pub const TREE: &str = "/tree";
-/// See [`WORK`].
-pub const KEYS: &str = "/keys";
 
 /// The tools tree.
 #[derive(Debug, Clone)]
@@ -59,7 +57,7 @@ impl Tools {
         reporter: &mut dyn Reporter,
     ) -> Result<(Self, bool), BootstrapError> {
         let (path, cached) = trees::prepare(cache, "tools", layers, reporter).await?;
-        for folder in [WORK, TREE, KEYS] {
+        for folder in [WORK, TREE] {
             files::create_folder(&path.join(&folder[1..]))?;
         }
         Ok((Self { path, key: trees::key(layers) }, cached))
