@@ -1,8 +1,10 @@
-//! Whatever a repository or a key set may hold: headers and chunks of archives, documents, roots of trust, URIs of keys.
+//! Whatever a repository or a key set may hold: headers and chunks of archives, documents, roots of trust, URIs of keys; and
+//! programs that are to be signed.
 #![no_main]
 
 use blake2::{Blake2b512, Digest};
 use image_builder::{
+    authenticode,
     keys::{roots, token::Uri},
     repo::{archive_check, chain, content, layout},
 };
@@ -31,6 +33,8 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let _ = chain::trusted(bytes);
+    // Without a certificate it gets as far as the digest.
+    assert!(authenticode::sign(bytes, &[], |_| Ok(Vec::new())).is_err());
     if let Ok(root) = roots::read(bytes) {
         let _ = roots::missing(&root, Some(&root.signed));
     }
