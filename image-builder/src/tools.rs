@@ -11,7 +11,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// What is installed on top of Debian's essential packages.
-pub const PACKAGES: [&str; 19] = [
+pub const PACKAGES: [&str; 17] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -19,12 +19,9 @@ pub const PACKAGES: [&str; 19] = [
     "grub-pc-bin",
     "ipxe",
     "kmod",
-    // Signatures carry a time, and the tool that makes them asks the clock.
-    "libfaketime",
     "mtools",
     "python3-pefile",
     "qemu-utils",
-    "sbsigntool",
     "systemd-boot-efi",
     "systemd-ukify",
     "udev",
