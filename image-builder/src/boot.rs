@@ -15,7 +15,6 @@ use crate::{
 };
 use contracts::manifest::TrustFloor;
 use std::path::{Path, PathBuf};
-use time::OffsetDateTime;
 
 /// The kernel unpacks the initrd into memory beside the boot image. A machine needs about four times the unpacked
 /// size and 170 MB; the smallest one has 1 GiB, and the agent wants its share.
@@ -67,7 +66,6 @@ pub async fn make(
     sources: &Sources<'_>,
     work: &Path,
     seeds: &Seeds,
-    built_at: OffsetDateTime,
     reporter: &mut dyn Reporter,
 ) -> Result<Made, BuildError> {
     let tools = sources.tools;
@@ -82,7 +80,6 @@ pub async fn make(
         initrd: &base.path,
         root_hash: &image.root.root_hash,
         arguments: sources.arguments,
-        built_at,
     };
     let signed = uki::make(tools, work, &parts, sources.keys, reporter).await.map_err(BuildError::Uki)?;
     let uki_bytes = files::length(&signed.uki)?;

@@ -2,12 +2,13 @@
 
 use crate::{
     apply::ApplyError,
+    authenticode::AuthenticodeError,
     cache,
     command::CommandError,
     diff::DiffError,
     export::cli::ExportArgs,
     initrd::InitrdError,
-    keys::{KeysError, args::KeysCommand, roots::RootError, sources::KeyError},
+    keys::{KeysError, args::KeysCommand, boot::BootKeyError, roots::RootError, sources::KeyError},
     locking::LockingError,
     new::NewError,
     packages::{lock::LockError, store::FetchError},
@@ -475,6 +476,26 @@ pub fn keys_code(error: &KeysError) -> Code {
             None,
         ) => Code::Usage,
         _ => Code::Failed,
+    }
+}
+
+/// How the program ends after this error about the key that signs boot images, and what to do next.
+#[must_use]
+pub fn boot_key_failed(error: &BootKeyError) -> (Code, Option<String>) {
+    match error {
+        BootKeyError::Keys(error) => (keys_code(error), keys_hint(error)),
+        BootKeyError::Image(_, AuthenticodeError::Key(KeyError::NoTool(_))) => {
+            (Code::Host, Some("apt-get install opensc".into()))
+        }
+        BootKeyError::Image(_, AuthenticodeError::Image(_)) => {
+            (Code::Input, Some("name a program for x86-64 firmware that has no signature yet".into()))
+        }
+        BootKeyError::Certificate(_) => (Code::Input, Some("put the key's certificate there, as PEM".into())),
+        BootKeyError::File(file) if file.action == "read" => (Code::Input, None),
+        _ => match Lack::of(error) {
+            Some(lack) => (Code::Host, Some(lack.hint().into())),
+            None => (Code::Failed, None),
+        },
     }
 }
 

@@ -7,6 +7,7 @@ use image_builder::{
     keys::{
         self, Keys, KeysError, Plan,
         args::{InitArgs, KeysCommand, RootCommand},
+        boot::BootKeyError,
         ceremony::{self, Standing},
         lacking, roots, show,
     },
@@ -28,12 +29,24 @@ pub(crate) async fn execute(command: KeysCommand) -> ExitCode {
         KeysCommand::Revoke { id, keys, root_days } => {
             async { Ok(stands(&Keys::open_online(&keys)?.revoke(&id, root_days).await?)) }.await
         }
+        KeysCommand::SignEfi { file, out, keys } => return sign_efi(&file, &out, &keys),
         KeysCommand::Root { command } => root(command).await,
     };
     done.unwrap_or_else(|error: KeysError| {
         let (hint, code) = (cli::keys_hint(&error), cli::keys_code(&error));
         fail(&error.into(), hint, code)
     })
+}
+
+fn sign_efi(file: &Path, out: &Path, keys: &Path) -> ExitCode {
+    let signed = Keys::open_waiting(keys).map_err(BootKeyError::Keys).and_then(|keys| keys.boot_key()?.sign(file, out));
+    match signed {
+        Ok(()) => Code::Done.into(),
+        Err(error) => {
+            let (code, hint) = cli::boot_key_failed(&error);
+            fail(&error.into(), hint, code)
+        }
+    }
 }
 
 async fn init(arguments: InitArgs) -> Result<ExitCode, KeysError> {

@@ -11,12 +11,14 @@
 
 pub mod apply;
 pub mod archive;
+pub mod authenticode;
 pub mod bios;
 pub mod boot;
 pub mod cache;
 pub mod cli;
 pub mod command;
 pub mod debian;
+mod der;
 pub mod diff;
 pub mod egress;
 pub mod elf;

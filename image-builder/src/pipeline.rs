@@ -307,7 +307,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let packer = packer.map_err(BuildError::Archive)?;
     let data = work.path().join(root_image::DATA);
     let packing = tokio::task::spawn_blocking(move || with_file(packer, &data));
-    let (packer, boot) = tokio::join!(packing, boot::make(&cache, &sources, work.path(), &seeds, built_at, reporter));
+    let (packer, boot) = tokio::join!(packing, boot::make(&cache, &sources, work.path(), &seeds, reporter));
     let (packer, boot) = (joined(packer)?, boot?);
     let hashes = boot.image.hashes.clone();
     let finishing = tokio::task::spawn_blocking(move || with_file(packer, &hashes)?.finish());

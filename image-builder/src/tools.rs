@@ -11,7 +11,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// What is installed on top of Debian's essential packages.
-pub const PACKAGES: [&str; 19] = [
+pub const PACKAGES: [&str; 17] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -19,12 +19,9 @@ pub const PACKAGES: [&str; 19] = [
     "grub-pc-bin",
     "ipxe",
     "kmod",
-    // Signatures carry a time, and the tool that makes them asks the clock.
-    "libfaketime",
     "mtools",
     "python3-pefile",
     "qemu-utils",
-    "sbsigntool",
     "systemd-boot-efi",
     "systemd-ukify",
     "udev",
@@ -34,12 +31,10 @@ pub const PACKAGES: [&str; 19] = [
     "zstd",
 ];
 
-/// Where the work folder, the image's root and the Secure Boot key are seen inside.
+/// Where the work folder and the image's root are seen inside.
 pub const WORK: &str = "/work";
 /// See [`WORK`].
 pub const TREE: &str = "/tree";
-/// See [`WORK`].
-pub const KEYS: &str = "/keys";
 
 /// The tools tree.
 #[derive(Debug, Clone)]
@@ -59,7 +54,7 @@ impl Tools {
         reporter: &mut dyn Reporter,
     ) -> Result<(Self, bool), BootstrapError> {
         let (path, cached) = trees::prepare(cache, "tools", layers, reporter).await?;
-        for folder in [WORK, TREE, KEYS] {
+        for folder in [WORK, TREE] {
             files::create_folder(&path.join(&folder[1..]))?;
         }
         Ok((Self { path, key: trees::key(layers) }, cached))

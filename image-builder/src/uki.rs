@@ -2,15 +2,13 @@
 
 use crate::{
     command::CommandError,
-    debian,
     files::{self, FileError},
-    keys::Keys,
+    keys::{Keys, boot::BootKeyError},
     report::Reporter,
     roots::Root,
-    tools::{KEYS, TREE, Tools, WORK},
+    tools::{TREE, Tools, WORK},
 };
 use std::path::{Path, PathBuf};
-use time::OffsetDateTime;
 
 /// Why there is no UKI.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +16,9 @@ pub enum UkiError {
     /// A tool failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The key.
+    #[error(transparent)]
+    Sign(#[from] BootKeyError),
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -29,15 +30,6 @@ pub enum UkiError {
 pub fn command_line(root_hash: &str, arguments: &[String]) -> String {
     let own = format!("roothash={root_hash} console=tty0 console=ttyS0,115200 panic=30 quiet");
     arguments.iter().fold(own, |line, argument| line + " " + argument)
-}
-
-/// Answers programs that ask for the time with FAKETIME (faketime(1)).
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
-/// A time that stands still, in faketime's form.
-fn frozen_at(time: OffsetDateTime) -> String {
-    let (date, (hour, minute, second)) = (time.to_offset(time::UtcOffset::UTC).date(), time.to_hms());
-    format!("{date} {hour:02}:{minute:02}:{second:02}")
 }
 
 /// The signed programs that firmware starts.
@@ -60,8 +52,6 @@ pub struct Parts<'a> {
     pub root_hash: &'a str,
     /// The template's arguments, for the same.
     pub arguments: &'a [String],
-    /// The time that the signature carries.
-    pub built_at: OffsetDateTime,
 }
 
 /// Joins and signs the UKI, and signs the boot loader.
@@ -78,7 +68,7 @@ pub async fn make(
     let kernel = &parts.root.kernel;
     files::write(&work.join("cmdline"), command_line(parts.root_hash, parts.arguments).as_bytes(), 0o644)?;
     files::link_or_copy(parts.initrd, &work.join("initrd.zst"))?;
-    let sandbox = tools.sandbox(work).bind(&parts.root.packages, TREE).bind(&keys.secure_boot(), KEYS);
+    let sandbox = tools.sandbox(work).bind(&parts.root.packages, TREE);
     let arguments = [
         "build".to_owned(),
         format!("--linux={TREE}/boot/vmlinuz-{kernel}"),
@@ -90,23 +80,11 @@ pub async fn make(
         format!("--output={WORK}/uki.unsigned.efi"),
     ];
     sandbox.run(reporter, "ukify", &arguments).await?;
-    let loader = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
-    // The same loader is the same file in every image.
-    let packaged = OffsetDateTime::from_unix_timestamp(debian::PACKAGE_EPOCH).unwrap_or(parts.built_at);
-    let unsigned = format!("{WORK}/uki.unsigned.efi");
-    for (input, output, at) in
-        [(unsigned.as_str(), "uki.efi", parts.built_at), (loader, "systemd-bootx64.efi", packaged)]
-    {
-        let sandbox = sandbox.clone().variable("LD_PRELOAD", FAKETIME).variable("FAKETIME", frozen_at(at));
-        let arguments = [
-            format!("--key={KEYS}/db.key"),
-            format!("--cert={KEYS}/db.crt"),
-            format!("--output={WORK}/{output}"),
-            input.to_owned(),
-        ];
-        sandbox.run(reporter, "sbsign", &arguments).await?;
-    }
-    Ok(Signed { uki: work.join("uki.efi"), boot_loader: work.join("systemd-bootx64.efi") })
+    let signed = Signed { uki: work.join("uki.efi"), boot_loader: work.join("systemd-bootx64.efi") };
+    let key = keys.boot_key()?;
+    key.sign(&work.join("uki.unsigned.efi"), &signed.uki)?;
+    key.sign(&tools.path().join("usr/lib/systemd/boot/efi/systemd-bootx64.efi"), &signed.boot_loader)?;
+    Ok(signed)
 }
 
 #[cfg(test)]
@@ -124,10 +102,5 @@ mod tests {
             command_line(&"ab".repeat(32), &["console=ttyS1".into(), "x".repeat(profiles::MOST_KERNEL_BYTES - 15)]);
         assert!(line.contains(" quiet console=ttyS1 xxx"));
         assert!(contracts::bios::environment(&line).is_some());
-    }
-
-    #[test]
-    fn the_time_of_a_signature_stands_still() {
-        assert_eq!(frozen_at(time::macros::datetime!(2026-11-01 07:05:09 UTC)), "2026-11-01 07:05:09");
     }
 }

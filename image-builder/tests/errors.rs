@@ -380,3 +380,52 @@ fn a_new_template_is_complete_and_takes_nothing_away() {
     let refused = [new("edge", "hypervisor"), new("Edge!", "hypervisor"), new("other", "mainframe")];
     assert_snapshot!([vec![first, checked, second], refused.to_vec()].concat().join("\n"));
 }
+
+#[test]
+fn help_about_repositories_and_keys() {
+    let commands: [&[&str]; 20] = [
+        &["repo", "--help"],
+        &["repo", "verify", "--help"],
+        &["repo", "list", "--help"],
+        &["repo", "refresh", "--help"],
+        &["repo", "channel", "set", "--help"],
+        &["repo", "rollout", "--help"],
+        &["repo", "rollout", "start", "--help"],
+        &["repo", "import", "--help"],
+        &["repo", "gc", "--help"],
+        &["repo", "mirror", "--help"],
+        &["keys", "show", "--help"],
+        &["keys", "rotate", "--help"],
+        &["keys", "revoke", "--help"],
+        &["keys", "root", "--help"],
+        &["keys", "root", "new", "--help"],
+        &["keys", "root", "sign", "--help"],
+        &["keys", "root", "accept", "--help"],
+        &["keys", "root", "renew", "--help"],
+        // Each of these lacks one of two.
+        &["repo", "list", "repo"],
+        &["repo", "gc", "repo", "--root", "root.json", "--keep", "2"],
+    ];
+    let place = place();
+    assert_snapshot!(commands.map(|arguments| place.run(arguments)).join("\n"));
+}
+
+#[test]
+fn wrong_repositories_and_keys() {
+    let place = place();
+    assert!(place.run(&["keys", "init", "--out", "keys"]).contains("exit code: 0"));
+    place.file("half.json", "{");
+    place.file("other/file", "");
+    let all: [&[&str]; 9] = [
+        &["repo", "verify", "none", "--root", "keys/tuf/1.root.json"],
+        &["repo", "verify", "other", "--root", "keys/tuf/1.root.json"],
+        &["repo", "mirror", "none", "copy", "--root", "keys/tuf/1.root.json"],
+        &["repo", "mirror", "other", "copy", "--root", "half.json"],
+        &["repo", "refresh", "none", "--keys", "keys"],
+        &["repo", "refresh", "other", "--keys", "none"],
+        &["keys", "revoke", "0123", "--keys", "keys"],
+        &["keys", "root", "sign", "half.json", "--key", "keys/tuf/root.pk8"],
+        &["keys", "rotate", "targets", "--keys", "keys", "--public-key", "pkcs11:token=ci"],
+    ];
+    assert_snapshot!(all.map(|arguments| place.run(arguments)).join("\n"));
+}

@@ -68,6 +68,21 @@ pub enum KeysCommand {
         #[arg(long, value_name = "DAYS", default_value_t = ROOT_DAYS, value_parser = clap::value_parser!(i64).range(1..=7300))]
         root_days: i64,
     },
+    /// Sign a program that firmware starts, for Secure Boot
+    ///
+    /// With the key of "db": SHELFBOOT_DB_KEY (PEM, or a pkcs11: URI of an RSA key), secure-boot/db.key, or
+    /// secure-boot/db.pkcs11; secure-boot/db.crt is its certificate. Builds sign their boot images in the same way.
+    SignEfi {
+        /// The program, without a signature
+        #[arg(value_name = "PROGRAM.efi")]
+        file: PathBuf,
+        /// Where the signed one goes
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Key set
+        #[arg(long, value_name = "DIR")]
+        keys: PathBuf,
+    },
     /// The root of trust: keys of its holders, signatures, dates
     Root {
         /// What to do.

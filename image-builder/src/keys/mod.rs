@@ -3,29 +3,30 @@
 //! [`ceremony`] changes the root of trust, [`roots`] decides what that takes, [`sources`] knows where private keys are.
 
 pub mod args;
+pub mod boot;
 pub mod ceremony;
+mod error;
+mod init;
 pub mod roots;
+pub mod secure_boot;
 pub mod show;
 pub mod sources;
 pub mod token;
 
+pub use error::{KeysError, lacking};
+pub use init::{Plan, init, init_with};
+
 use crate::{
-    files::{self, FileError, at},
+    files::{self, at},
     repo::layout,
 };
-use ceremony::Standing;
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
-use roots::Missing;
+use init::{private_folder, refuse_taken};
 use sources::Place;
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
-use tough::{
-    key_source::KeySource,
-    schema::{RoleType, key::Key},
-};
+use tough::{key_source::KeySource, schema::RoleType};
 
 /// The TUF roles with a key of their own.
 const ROLES: [(RoleType, &str); 4] = [
@@ -41,88 +42,6 @@ pub const ROOT_DAYS: i64 = 5 * 365;
 /// A role's name in files, variables and commands.
 fn name_of(role: RoleType) -> &'static str {
     ROLES.iter().find(|(other, _)| *other == role).map_or("targets", |(_, name)| name)
-}
-
-/// Why keys could not be made or used.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The folder is not empty.
-    #[error("{} exists already; keys are never overwritten", .0.display())]
-    Exists(PathBuf),
-    /// The folder would be committed sooner or later.
-    #[error("{} lies inside the Git repository {}", folder.display(), repository.display())]
-    InsideRepository {
-        /// Where the keys were to go.
-        folder: PathBuf,
-        /// The repository.
-        repository: PathBuf,
-    },
-    /// Not a folder that `keys init` made.
-    #[error("{} holds no key set: {} is missing", folder.display(), missing.display())]
-    NoKeys {
-        /// The folder.
-        folder: PathBuf,
-        /// What is missing in it.
-        missing: PathBuf,
-    },
-    /// A private key that others may read.
-    #[error("{} may be read by others (mode {mode:04o})", path.display())]
-    Readable {
-        /// The key.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// A file operation failed.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The random generator failed.
-    #[error("cannot make a key")]
-    Generate,
-    /// The certificate could not be made.
-    #[error("cannot make the Secure Boot certificate")]
-    Certificate(#[source] rcgen::Error),
-    /// The root of trust could not be made or signed.
-    #[error("the root of trust cannot be made")]
-    Root(#[from] roots::RootError),
-    /// A private key.
-    #[error("a key cannot be used")]
-    Key(#[from] sources::KeyError),
-    /// A file that should hold a public key.
-    #[error("{} holds no public key", .0.display())]
-    PublicKey(PathBuf),
-    /// A repository that was named beside the keys.
-    #[error("the repository cannot be read")]
-    Repository(#[source] crate::repo::source::SourceError),
-    /// Another change waits for signatures.
-    #[error("another change waits for signatures: {}", .0.display())]
-    Pending(PathBuf),
-    /// A root that does not follow the newest one.
-    #[error("this is version {found} of the root of trust, wanted is version {wanted}")]
-    Version {
-        /// In the file.
-        found: u64,
-        /// Expected.
-        wanted: u64,
-    },
-    /// Not enough signatures.
-    #[error("{} is not signed by enough keys: {}", file.display(), lacking(missing))]
-    Unsigned {
-        /// The root.
-        file: PathBuf,
-        /// What is missing.
-        missing: Vec<roots::Missing>,
-    },
-}
-
-/// What is missing, for people.
-#[must_use]
-pub fn lacking(missing: &[roots::Missing]) -> String {
-    let parts = missing.iter().map(|part| {
-        let Missing { version, have, need, .. } = part;
-        format!("{} more of the root keys of version {version} ({have} of {need})", need - have)
-    });
-    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// A folder of keys.
@@ -143,11 +62,14 @@ impl Keys {
                 return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: keys.role(name) });
             }
         }
-        let secret = keys.secure_boot().join("db.key");
-        if !secret.is_file() {
-            return Err(KeysError::NoKeys { folder: folder.to_owned(), missing: secret });
+        match keys.boot_place() {
+            None => {
+                let missing = keys.secure_boot().join("db.key");
+                return Err(KeysError::NoKeys { folder: folder.to_owned(), missing });
+            }
+            Some(Place::File(secret)) => sources::check_mode(&secret)?,
+            Some(_) => {}
         }
-        sources::check_mode(&secret)?;
         Ok(keys)
     }
 
@@ -229,7 +151,7 @@ impl Keys {
         newest.map_or_else(|| self.tuf().join("1.root.json"), |(_, path)| path)
     }
 
-    /// The folder with `db.key` and `db.crt`.
+    /// The folder with `db.key` and `db.crt`, and what [`secure_boot`] says.
     #[must_use]
     pub fn secure_boot(&self) -> PathBuf {
         self.folder.join("secure-boot")
@@ -262,132 +184,10 @@ impl Keys {
     }
 }
 
-/// What a new key set is to have.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Root keys that are made here, when no public ones are named.
-    pub root_keys: u64,
-    /// How many of them have to sign.
-    pub threshold: u64,
-    /// Public halves of root keys that are kept elsewhere.
-    pub public: Vec<String>,
-    /// Targets keys that are kept elsewhere: files with public halves, or `pkcs11:` URIs; without, one is made here.
-    pub public_targets: Vec<String>,
-    /// For how many days the root of trust is believed.
-    pub root_days: i64,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        let (public, public_targets) = (Vec::new(), Vec::new());
-        Self { root_keys: 1, threshold: 1, public, public_targets, root_days: ROOT_DAYS }
-    }
-}
-
-/// Makes a key set for development in a new folder: one key per role.
-///
-/// # Errors
-/// See [`KeysError`].
-pub async fn init(folder: &Path) -> Result<Keys, KeysError> {
-    init_with(folder, &Plan::default()).await.map(|(keys, _)| keys)
-}
-
-/// Makes a key set in a new folder. The root of trust may lack signatures then, see [`ceremony`].
-///
-/// # Errors
-/// See [`KeysError`].
-pub async fn init_with(folder: &Path, plan: &Plan) -> Result<(Keys, Standing), KeysError> {
-    refuse_taken(folder)?;
-    let absolute = std::path::absolute(folder).map_err(at("look at", folder))?;
-    // Made beside its place and renamed: a full disk or Ctrl-C leaves no half key set that looks like one.
-    let above = absolute.parent().unwrap_or(Path::new("/"));
-    files::create_folder(above)?;
-    let made =
-        tempfile::Builder::new().prefix(".new-keys-").tempdir_in(above).map_err(at("make a folder in", above))?;
-    let mut standing = fill(&Keys { folder: made.path().to_owned() }, plan).await?;
-    // Takes the place of an empty folder, and of nothing else.
-    fs::rename(made.path(), &absolute).map_err(at("make the folder", &absolute))?;
-    files::sync_folder(above)?;
-    if let Ok(inside) = standing.file.strip_prefix(made.path()) {
-        standing.file = absolute.join(inside);
-    }
-    // Its path is gone: there is nothing to remove any more.
-    let _ = made.keep();
-    Ok((Keys { folder: absolute }, standing))
-}
-
-/// A folder for keys is new, and outside of every Git repository.
-fn refuse_taken(folder: &Path) -> Result<(), KeysError> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-        return Err(KeysError::Exists(folder.to_owned()));
-    }
-    let absolute = std::path::absolute(folder).map_err(at("look at", folder))?;
-    match repository_around(&absolute) {
-        Some(repository) => Err(KeysError::InsideRepository { folder: folder.to_owned(), repository }),
-        None => Ok(()),
-    }
-}
-
-/// A folder that only its owner may enter.
-fn private_folder(path: &Path) -> Result<(), KeysError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at("make the folder", path))?;
-    Ok(())
-}
-
-async fn fill(keys: &Keys, plan: &Plan) -> Result<Standing, KeysError> {
-    let folder = &keys.folder;
-    private_folder(&keys.tuf())?;
-    private_folder(&keys.secure_boot())?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(at("set the mode of", folder))?;
-    let mut root = roots::empty(crate::repository::days_from_now(plan.root_days));
-    for (role, name) in ROLES {
-        let (public, count) = match role {
-            RoleType::Root => (&plan.public[..], plan.root_keys),
-            RoleType::Targets => (&plan.public_targets[..], 1),
-            _ => (&[][..], 1),
-        };
-        let made: Vec<Key> = match public {
-            [] if count == 1 => vec![ceremony::generate(&keys.role(name))?],
-            [] => {
-                (1..=count).map(|n| ceremony::generate(&keys.role(&format!("{name}-{n}")))).collect::<Result<_, _>>()?
-            }
-            public => ceremony::elsewhere(public, &keys.tuf(), name)?,
-        };
-        let threshold = if role == RoleType::Root { plan.threshold } else { 1 };
-        roots::assign(&mut root, role, &made, threshold)?;
-    }
-    let (key, certificate) = secure_boot_pair().map_err(KeysError::Certificate)?;
-    files::write_secret(&keys.secure_boot().join("db.key"), key.as_bytes())?;
-    files::publish_bytes(certificate.as_bytes(), &keys.secure_boot().join("db.crt"))?;
-    keys.propose(root, &[]).await
-}
-
-/// The Git repository that a path lies in. Links are resolved as far as the path exists.
-fn repository_around(path: &Path) -> Option<PathBuf> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
-    let real = fs::canonicalize(existing).ok()?;
-    real.ancestors().find(|ancestor| ancestor.join(".git").exists()).map(Path::to_owned)
-}
-
-/// RSA 2048: the one kind of key that every UEFI firmware verifies.
-fn secure_boot_pair() -> Result<(String, String), rcgen::Error> {
-    let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256)?;
-    let mut parameters = CertificateParams::new(Vec::new())?;
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, "Shelfboot development Secure Boot key");
-    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-    // Firmware does not look at the dates, people do.
-    let now = time::OffsetDateTime::now_utc();
-    parameters.not_before = now - time::Duration::days(1);
-    parameters.not_after = now + time::Duration::days(10 * 365);
-    let certificate = parameters.self_signed(&key)?;
-    Ok((key.serialize_pem(), certificate.pem()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[tokio::test]
     async fn a_key_set_is_private_and_can_be_opened() {

@@ -48,7 +48,7 @@ pub enum RootError {
     #[error("this key is none of those that sign version {0} of the root of trust")]
     Stranger(NonZeroU64),
     /// Not JSON.
-    #[error("the root of trust cannot be written or read as JSON")]
+    #[error("this is no root of trust in JSON")]
     Json(#[source] serde_json::Error),
 }
 

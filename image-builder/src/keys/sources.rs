@@ -91,16 +91,7 @@ impl Place {
     /// # Errors
     /// See [`KeyError`].
     pub fn open(&self) -> Result<Box<dyn Sign>, KeyError> {
-        let bytes = match self {
-            Self::File(path) | Self::TokenFile(path) => {
-                let length = fs::metadata(path).map_err(at("look at", path))?.len();
-                if length > LARGEST {
-                    return Err(KeyError::Format(self.to_string()));
-                }
-                fs::read(path).map_err(at("read", path))?
-            }
-            Self::Variable(name) => std::env::var(name).map_err(|_| KeyError::NoVariable(name.clone()))?.into_bytes(),
-        };
+        let bytes = content(self)?;
         let text = std::str::from_utf8(&bytes).ok().filter(|text| Uri::is_meant(text));
         if text.is_some() || matches!(self, Self::TokenFile(_)) {
             let uri = Uri::parse(text.unwrap_or_default());
@@ -108,6 +99,22 @@ impl Place {
             return Ok(Box::new(uri.open()?));
         }
         parse(&bytes).ok_or_else(|| KeyError::Format(self.to_string()))
+    }
+}
+
+/// What is at a place.
+pub(super) fn content(place: &Place) -> Result<Vec<u8>, KeyError> {
+    match place {
+        Place::File(path) | Place::TokenFile(path) => {
+            let length = fs::metadata(path).map_err(at("look at", path))?.len();
+            if length > LARGEST {
+                return Err(KeyError::Format(place.to_string()));
+            }
+            Ok(fs::read(path).map_err(at("read", path))?)
+        }
+        Place::Variable(name) => {
+            std::env::var(name).map(String::into_bytes).map_err(|_| KeyError::NoVariable(name.clone()))
+        }
     }
 }
 

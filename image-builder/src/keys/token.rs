@@ -110,6 +110,26 @@ impl Uri {
         Ok(TokenKey { uri: self.clone(), point })
     }
 
+    /// Signs with an RSA key: PKCS#1 v1.5 with SHA-256.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub fn sign_rsa(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        // DigestInfo for SHA-256 (RFC 8017, 9.2, note 1): every module signs what it is given.
+        const PREFIX: [u8; 19] = [
+            0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04,
+            0x20,
+        ];
+        self.sign(&["--mechanism", "RSA-PKCS"], &[&PREFIX[..], &Sha256::digest(message)].concat())
+    }
+
+    fn sign(&self, mechanism: &[&str], input: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let mut command = self.command();
+        command.args(["--login", "--pin", &format!("env:{PIN_VARIABLE}"), "--sign"]).args(mechanism);
+        command.env(PIN_VARIABLE, self.pin()?);
+        run(command, input)
+    }
+
     fn pin(&self) -> Result<String, KeyError> {
         let pin = match &self.pin_source {
             Some(path) => std::fs::read_to_string(path)
@@ -171,11 +191,9 @@ impl Sign for TokenKey {
         message: &[u8],
         _: &(dyn SecureRandom + Sync),
     ) -> Result<Vec<u8>, Box<dyn Error + Send + Sync + 'static>> {
-        let mut command = self.uri.command();
         // Modules that hash by themselves are rare; all sign a digest.
-        command.args(["--login", "--pin", &format!("env:{PIN_VARIABLE}"), "--sign", "--mechanism", "ECDSA"]);
-        command.args(["--signature-format", "openssl"]).env(PIN_VARIABLE, self.uri.pin()?);
-        Ok(run(command, &Sha256::digest(message))?)
+        let mechanism = ["--mechanism", "ECDSA", "--signature-format", "openssl"];
+        Ok(self.uri.sign(&mechanism, &Sha256::digest(message))?)
     }
 }
 

@@ -134,11 +134,13 @@ pub enum ChannelCommand {
         #[command(flatten)]
         target: Target,
         /// The machine template
+        #[arg(value_parser = name)]
         template: String,
         /// The channel
+        #[arg(value_parser = name)]
         channel: String,
         /// The version of the image
-        #[arg(value_name = "VERSION")]
+        #[arg(value_name = "VERSION", value_parser = name)]
         image_version: String,
     },
     /// Withdraw a channel
@@ -147,8 +149,10 @@ pub enum ChannelCommand {
         #[command(flatten)]
         target: Target,
         /// The machine template
+        #[arg(value_parser = name)]
         template: String,
         /// The channel
+        #[arg(value_parser = name)]
         channel: String,
     },
 }
@@ -164,11 +168,13 @@ pub enum RolloutCommand {
         #[command(flatten)]
         target: Target,
         /// The machine template
+        #[arg(value_parser = name)]
         template: String,
         /// The channel
+        #[arg(value_parser = name)]
         channel: String,
         /// The version of the image
-        #[arg(value_name = "VERSION")]
+        #[arg(value_name = "VERSION", value_parser = name)]
         image_version: String,
         /// HOURS=STORE,STORE or HOURS=PERCENT%: who gets it how many hours after the start [default: 0=10% 24=25% 48=50%
         /// 72=100%]
@@ -198,8 +204,10 @@ pub struct RolloutArgs {
     #[command(flatten)]
     pub target: Target,
     /// The machine template
+    #[arg(value_parser = name)]
     pub template: String,
     /// The channel
+    #[arg(value_parser = name)]
     pub channel: String,
 }
 
@@ -213,13 +221,13 @@ pub struct ImportArgs {
     #[arg(long, value_name = "REPO")]
     pub from: PathBuf,
     /// The machine template
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "TEMPLATE", value_parser = name)]
     pub template: String,
     /// The version of the image
-    #[arg(long, visible_alias = "version", value_name = "VERSION")]
+    #[arg(long, visible_alias = "version", value_name = "VERSION", value_parser = name)]
     pub image_version: String,
     /// Channel that names this image from now on
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub channel: Option<String>,
 }
 
@@ -265,6 +273,18 @@ pub fn default_rings() -> Vec<Ring> {
     [(0, 10), (24, 25), (48, 50), (72, 100)].map(ring).to_vec()
 }
 
+/// A name that is safe in paths: what `build` takes for channels and versions.
+fn name(text: &str) -> Result<String, String> {
+    let fine = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-~".contains(&b))
+        && text.as_bytes()[0].is_ascii_alphanumeric();
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 64 letters, digits, '.', '-' and '~', a letter or digit first".into())
+    }
+}
+
 fn ring(text: &str) -> Result<Ring, String> {
     let (hours, who) = text.split_once('=').ok_or("write HOURS=STORE,STORE or HOURS=PERCENT%")?;
     let after_hours = hours.parse().map_err(|_| format!("{hours:?} is no number of hours"))?;
@@ -298,6 +318,14 @@ fn window(text: &str) -> Result<Window, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_could_leave_their_folder_are_refused() {
+        for bad in ["", "..", "a/b", "-x", "a b", "stable\n"] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(name("stable-2").unwrap(), "stable-2");
+    }
 
     #[test]
     fn rings_and_windows_as_people_write_them() {

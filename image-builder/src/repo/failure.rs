@@ -81,7 +81,11 @@ impl RepoError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             _ if Lack::of(self).is_some() => Lack::of(self)?.hint().into(),
+            Self::Keys(KeysError::NoKeys { .. } | KeysError::File(_)) => {
+                "name a key set; `image-builder keys init --out DIR` makes one".into()
+            }
             Self::Keys(error) => return cli::keys_hint(error),
+            Self::Source(SourceError::Kind(_)) => "name a folder that exists, or a URL".into(),
             Self::Verify(VerifyError::NoRepository(_)) => {
                 "name a folder that has metadata/, targets/ and archives/".into()
             }

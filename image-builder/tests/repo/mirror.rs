@@ -66,6 +66,26 @@ async fn an_older_or_damaged_source_is_refused() {
     assert_eq!(world.stable("copy"), "3");
 }
 
+#[tokio::test]
+async fn a_copy_follows_a_rotation_and_has_every_root() {
+    let world = World::new(&["1"]).await;
+    world.good("repo mirror @repo @copy --root @keys/tuf/1.root.json");
+    for role in ["timestamp", "root"] {
+        world.good(&format!("keys rotate {role} --keys @keys"));
+    }
+    world.good("repo refresh @repo --keys @keys");
+    world.good("repo mirror @repo @copy --root @keys/tuf/1.root.json");
+    world.good("repo mirror @repo @late --root @keys/tuf/3.root.json");
+    for copy in ["copy", "late"] {
+        world.assert_verified(copy);
+        for name in ["1.root.json", "2.root.json", "3.root.json", "root.json"] {
+            let own = fs::read(world.path("repo/metadata").join(name)).unwrap();
+            assert_eq!(fs::read(world.path(copy).join("metadata").join(name)).unwrap(), own, "{copy} {name}");
+        }
+    }
+    assert!(!world.run("repo channel set @repo till ../stable 1 --keys @keys").status.success());
+}
+
 fn size(folder: &Path) -> u64 {
     files(folder).iter().map(|path| fs::metadata(folder.join(path)).unwrap().len()).sum()
 }

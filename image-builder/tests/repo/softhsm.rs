@@ -106,3 +106,34 @@ async fn softhsm_holds_the_key_from_the_beginning() {
     let files = crate::world::files(&world.path("keys"));
     assert!(!files.iter().any(|path| path.contains("targets.pk8")), "{files:?}");
 }
+
+/// Debian's sbverify is not asked here: `cargo xtask e2e secure-boot` has real firmware look at what is signed in this way.
+#[tokio::test]
+#[ignore = "needs Debian's softhsm2 and opensc; cargo xtask test brings them"]
+async fn softhsm_signs_what_firmware_starts() {
+    let world = World::new(&[]).await;
+    let module = Module::new(&world, &[]);
+    fs::write(world.path("program.efi"), crate::world::program()).unwrap();
+    world.good("keys sign-efi @program.efi --out @by-file.efi --keys @keys");
+    // The same key in the module signs the same bytes.
+    let key = fs::read_to_string(world.path("keys/secure-boot/db.key")).unwrap();
+    let body: String = key.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap();
+    fs::write(world.path("db.der"), der).unwrap();
+    let path = world.path("db.der");
+    let login = ["--module", MODULE, "--token-label", "ci", "--login", "--pin", PIN];
+    let import = ["--type", "privkey", "--id", "0a", "--write-object", path.to_str().unwrap()];
+    module.tool("pkcs11-tool", &[&login[..], &import].concat());
+    fs::remove_file(world.path("keys/secure-boot/db.key")).unwrap();
+    fs::write(world.path("keys/secure-boot/db.pkcs11"), uri("0a")).unwrap();
+    module.good("keys sign-efi @program.efi --out @by-module.efi --keys @keys");
+    assert_eq!(fs::read(world.path("by-file.efi")).unwrap(), fs::read(world.path("by-module.efi")).unwrap());
+    let again = module.run("keys sign-efi @by-file.efi --out @twice.efi --keys @keys", Some(PIN));
+    assert_eq!(again.status.code(), Some(3), "{}", said(&again));
+    let pin = module.run("keys sign-efi @program.efi --out @none.efi --keys @keys", None);
+    assert!(!pin.status.success() && !world.path("none.efi").exists(), "{}", said(&pin));
+    // A certificate of another key: firmware would refuse what it signs.
+    fs::copy(world.path("keys/secure-boot/KEK.crt"), world.path("keys/secure-boot/db.crt")).unwrap();
+    let other = module.run("keys sign-efi @program.efi --out @none.efi --keys @keys", Some(PIN));
+    assert!(said(&other).contains("not the key of db.crt") && !world.path("none.efi").exists(), "{}", said(&other));
+}

@@ -165,3 +165,24 @@ pub(crate) fn files(folder: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// The head of a program for 64-bit firmware, with one section.
+pub(crate) fn program() -> Vec<u8> {
+    let mut image = noise(3, 1024);
+    image[..512].fill(0);
+    for (at, bytes) in [
+        (0, &b"MZ"[..]),
+        (0x3c, &[0x40]),
+        (0x40, b"PE\0\0"),
+        (0x46, &[1]),
+        (0x54, &[240]),
+        (0x58, &[0x0b, 2]),
+        (0x58 + 60, &[0, 2]),
+        (0x58 + 108, &[16]),
+        (0x58 + 240 + 16, &[0, 2]),
+        (0x58 + 240 + 20, &[0, 2]),
+    ] {
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    image
+}
