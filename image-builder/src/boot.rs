@@ -7,7 +7,7 @@ use crate::{
     initrd::{self, Sizes},
     keys::Keys,
     pipeline::{BuildError, check_size},
-    report::Reporter,
+    report::{Reporter, Silent},
     root_image::{self, RootImage, Seeds},
     roots::Root,
     tools::Tools,
@@ -52,7 +52,7 @@ pub struct Made {
     /// Bytes of the whole initrd.
     pub initrd: Sizes,
     /// The packed archives that it consists of, in order.
-    pub initrds: [PathBuf; 2],
+    pub initrds: [PathBuf; 3],
     /// The files for BIOS machines.
     pub bios: bios::Made,
 }
@@ -69,22 +69,29 @@ pub async fn make(
     reporter: &mut dyn Reporter,
 ) -> Result<Made, BuildError> {
     let tools = sources.tools;
-    let image = root_image::make_hashes(tools, work, seeds, reporter).await.map_err(BuildError::RootImage)?;
-    let base = initrd::base(cache, tools, sources.root, reporter).await.map_err(BuildError::Initrd)?;
+    // Only the boot image itself waits for the root hash.
+    let beside = async {
+        let base = initrd::base(cache, tools, sources.root, &mut Silent).await.map_err(BuildError::Initrd)?;
+        let agent = initrd::agent(cache, sources.agent, &mut Silent).await.map_err(BuildError::Initrd)?;
+        let bios = bios::make(tools, work, &mut Silent).await.map_err(BuildError::Bios)?;
+        Ok::<_, BuildError>((base, agent, bios))
+    };
+    let (image, beside) = tokio::join!(root_image::make_hashes(tools, work, seeds, reporter), beside);
+    let (image, (base, agent, bios)) = (image.map_err(BuildError::RootImage)?, beside?);
     let trust_root = files::read(&sources.keys.root_json())?;
-    let own = initrd::own(work, sources.agent, &trust_root, sources.floor).map_err(BuildError::Initrd)?;
-    let initrd = Sizes { packed: base.sizes.packed + own.packed, unpacked: base.sizes.unpacked + own.unpacked };
+    let own = initrd::own(work, &trust_root, sources.floor).map_err(BuildError::Initrd)?;
+    let sum = |of: fn(&Sizes) -> u64| [&base.sizes, &agent.sizes, &own].into_iter().map(of).sum();
+    let initrd = Sizes { packed: sum(|sizes| sizes.packed), unpacked: sum(|sizes| sizes.unpacked) };
     check_size("unpacked initrd", initrd.unpacked, MAX_INITRD_UNPACKED)?;
+    let initrds = [base.path, agent.path, work.join(initrd::OWN)];
     let parts = uki::Parts {
         root: sources.root,
-        initrd: &base.path,
+        initrds: &initrds,
         root_hash: &image.root.root_hash,
         arguments: sources.arguments,
     };
     let signed = uki::make(tools, work, &parts, sources.keys, reporter).await.map_err(BuildError::Uki)?;
     let uki_bytes = files::length(&signed.uki)?;
     check_size("boot image", uki_bytes, MAX_UKI)?;
-    let bios = bios::make(tools, work, reporter).await.map_err(BuildError::Bios)?;
-    let initrds = [base.path, work.join(initrd::OWN)];
     Ok(Made { image, signed, uki_bytes, initrd, initrds, bios })
 }

@@ -7,7 +7,7 @@ use crate::{
     elf::{self, ElfError},
     files::{self, FileError, InputHash, at},
     modules,
-    report::Reporter,
+    report::{Reporter, Silent},
     roots::Root,
     tools::{Tools, WORK},
 };
@@ -32,8 +32,11 @@ const LINKS: [(&str, &str); 4] = [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib6
 const ZSTD_LEVEL: i32 = 12;
 const WORKERS: u32 = 4;
 
+/// The file of [`own`] in the work folder.
+pub const OWN: &str = "own.zst";
+
 /// Raised when this module makes another archive from the same inputs.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// One thing in the initrd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,15 +91,13 @@ pub struct Sizes {
     pub unpacked: u64,
 }
 
-/// The part that is the same in every image with this kernel and these tools.
+/// A part that the cache keeps.
 #[derive(Debug)]
-pub struct Base {
+pub struct Part {
     /// The archive.
     pub path: PathBuf,
     /// Its bytes.
     pub sizes: Sizes,
-    /// Whether the cache had it.
-    pub cached: bool,
 }
 
 /// Refuses an agent that could not run as `/init`.
@@ -111,70 +112,95 @@ pub fn check_agent(path: &Path) -> Result<(), InitrdError> {
     }
 }
 
-/// Takes the base from the cache or makes it: tools, libraries, drivers. The kernel unpacks several archives, one after the other
-/// (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+/// Takes the base from the cache or makes it: tools, libraries, drivers. It is the same in every image with this kernel and these
+/// tools. The kernel unpacks several archives, one after the other (Linux,
+/// Documentation/driver-api/early-userspace/buffer-format.rst).
 ///
 /// # Errors
 /// See [`InitrdError`].
-pub async fn base(cache: &Cache, tools: &Tools, root: &Root, reporter: &mut dyn Reporter) -> Result<Base, InitrdError> {
+pub async fn base(cache: &Cache, tools: &Tools, root: &Root, reporter: &mut dyn Reporter) -> Result<Part, InitrdError> {
     let inputs = InputHash::default().with("recipe", RECIPE).with("tools", tools.key()).with("root", &root.key);
-    let key = inputs.finish();
-    let place = cache.tree("initrds", &key);
-    let made = |place: PathBuf, cached| {
-        let path = place.join("initrd.zst");
-        let unpacked = String::from_utf8_lossy(&files::read(&place.join("unpacked"))?).trim().parse().unwrap_or(0);
-        Ok(Base { sizes: Sizes { packed: files::length(&path)?, unpacked }, path, cached })
-    };
-    if place.is_dir() {
-        return made(place, true);
-    }
-    let claim = cache.claim("initrds", &key, reporter).await?;
-    if place.is_dir() {
-        return made(place, true);
-    }
-    let scratch = cache.temporary()?;
-    stage_modules(tools, scratch.path(), root, reporter).await?;
-    let mut entries = Entries::new();
-    for (path, target) in LINKS {
-        entries.insert(path.into(), Entry::Link(target.into()));
-    }
-    let programs: Vec<PathBuf> = TOOLS.iter().map(|tool| tools.path().join(tool)).collect();
-    for (tool, path) in TOOLS.iter().zip(&programs) {
-        entries.insert((*tool).into(), Entry::Copy(0o755, path.clone()));
-    }
-    for (path, library) in elf::libraries(tools.path(), &programs)? {
-        entries.insert(path, Entry::Copy(0o755, library));
-    }
-    // Which features mkfs.ext4 turns on; the same file that the installed system has.
-    entries.insert("etc/mke2fs.conf".into(), Entry::Copy(0o644, tools.path().join("etc/mke2fs.conf")));
-    // Where mkfs looks whether its device is mounted.
-    entries.insert("etc/mtab".into(), Entry::Link("../proc/self/mounts".into()));
-    add_tree(&mut entries, &scratch.path().join("modules"), "")?;
-    add_folders(&mut entries);
-    let made_here = scratch.path().join("made");
-    files::create_folder(&made_here)?;
-    let packed = made_here.join("initrd.zst");
-    let packing = tokio::task::spawn_blocking(move || pack(&entries, &packed));
-    let sizes = packing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-    files::write(&made_here.join("unpacked"), sizes.unpacked.to_string().as_bytes(), 0o644)?;
-    made(cache.publish(&made_here, "initrds", &key, &claim)?, false)
+    kept(
+        cache,
+        &inputs.finish(),
+        async |scratch| {
+            stage_modules(tools, scratch, root, &mut Silent).await?;
+            let mut entries = Entries::new();
+            for (path, target) in LINKS {
+                entries.insert(path.into(), Entry::Link(target.into()));
+            }
+            let programs: Vec<PathBuf> = TOOLS.iter().map(|tool| tools.path().join(tool)).collect();
+            for (tool, path) in TOOLS.iter().zip(&programs) {
+                entries.insert((*tool).into(), Entry::Copy(0o755, path.clone()));
+            }
+            for (path, library) in elf::libraries(tools.path(), &programs)? {
+                entries.insert(path, Entry::Copy(0o755, library));
+            }
+            // Which features mkfs.ext4 turns on; the same file that the installed system has.
+            entries.insert("etc/mke2fs.conf".into(), Entry::Copy(0o644, tools.path().join("etc/mke2fs.conf")));
+            // Where mkfs looks whether its device is mounted.
+            entries.insert("etc/mtab".into(), Entry::Link("../proc/self/mounts".into()));
+            add_tree(&mut entries, &scratch.join("modules"), "")?;
+            Ok(entries)
+        },
+        reporter,
+    )
+    .await
 }
 
-/// The file name of what [`own`] makes.
-pub const OWN: &str = "own.zst";
-
-/// Makes `own.zst` in the work folder: what differs between two images. The agent as `/init`, the root of trust and its floor.
+/// Takes the agent, as `/init`, from the cache or packs it.
 ///
 /// # Errors
 /// See [`InitrdError`].
-pub fn own(work: &Path, agent: &Path, trust_root: &[u8], floor: &TrustFloor) -> Result<Sizes, InitrdError> {
+pub async fn agent(cache: &Cache, agent: &Path, reporter: &mut dyn Reporter) -> Result<Part, InitrdError> {
+    let key = InputHash::default().with("recipe", RECIPE).with("agent", files::sha256(agent)?).finish();
+    let entry = Entry::Copy(0o755, agent.to_owned());
+    kept(cache, &key, async |_| Ok(Entries::from([("init".to_owned(), entry)])), reporter).await
+}
+
+/// Makes `own.zst` in the work folder: what differs between any two images, the root of trust and its floor.
+///
+/// # Errors
+/// See [`InitrdError`].
+pub fn own(work: &Path, trust_root: &[u8], floor: &TrustFloor) -> Result<Sizes, InitrdError> {
     let mut entries = Entries::new();
-    entries.insert("init".into(), Entry::Copy(0o755, agent.to_owned()));
     entries.insert("etc/shelfboot/root.json".into(), Entry::File(0o644, trust_root.to_vec()));
     let floor = serde_json::to_vec_pretty(floor).map_err(InitrdError::Json)?;
     entries.insert("etc/shelfboot/trust.json".into(), Entry::File(0o644, floor));
     add_folders(&mut entries);
     pack(&entries, &work.join(OWN))
+}
+
+/// Takes an archive from the cache, or packs what `collect` finds, which has a scratch folder.
+async fn kept(
+    cache: &Cache,
+    key: &str,
+    collect: impl AsyncFnOnce(&Path) -> Result<Entries, InitrdError>,
+    reporter: &mut dyn Reporter,
+) -> Result<Part, InitrdError> {
+    let made = |place: PathBuf| {
+        let path = place.join("initrd.zst");
+        let unpacked = String::from_utf8_lossy(&files::read(&place.join("unpacked"))?).trim().parse().unwrap_or(0);
+        Ok(Part { sizes: Sizes { packed: files::length(&path)?, unpacked }, path })
+    };
+    let place = cache.tree("initrds", key);
+    if place.is_dir() {
+        return made(place);
+    }
+    let claim = cache.claim("initrds", key, reporter).await?;
+    if place.is_dir() {
+        return made(place);
+    }
+    let scratch = cache.temporary()?;
+    let mut entries = collect(scratch.path()).await?;
+    add_folders(&mut entries);
+    let folder = scratch.path().join("made");
+    files::create_folder(&folder)?;
+    let packed = folder.join("initrd.zst");
+    let packing = tokio::task::spawn_blocking(move || pack(&entries, &packed));
+    let sizes = packing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    files::write(&folder.join("unpacked"), sizes.unpacked.to_string().as_bytes(), 0o644)?;
+    made(cache.publish(&folder, "initrds", key, &claim)?)
 }
 
 fn pack(entries: &Entries, place: &Path) -> Result<Sizes, InitrdError> {

@@ -13,6 +13,16 @@ pub trait Reporter {
     fn done(&mut self, title: &str, seconds: f64, detail: &str);
 }
 
+/// Says nothing: for work beside other work that is reported.
+#[derive(Debug)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn started(&mut self, _: usize, _: usize, _: &str) {}
+    fn line(&mut self, _: &str) {}
+    fn done(&mut self, _: &str, _: f64, _: &str) {}
+}
+
 /// Numbers, times and reports the steps of a build.
 pub struct Steps<'a> {
     reporter: &'a mut dyn Reporter,

@@ -46,8 +46,8 @@ pub struct Signed {
 pub struct Parts<'a> {
     /// The root, for its kernel.
     pub root: &'a Root,
-    /// The initrd's base; `own.zst` lies in the work folder.
-    pub initrd: &'a Path,
+    /// The packed archives that the initrd consists of, in order.
+    pub initrds: &'a [PathBuf],
     /// The root hash, for the command line.
     pub root_hash: &'a str,
     /// The template's arguments, for the same.
@@ -67,18 +67,20 @@ pub async fn make(
 ) -> Result<Signed, UkiError> {
     let kernel = &parts.root.kernel;
     files::write(&work.join("cmdline"), command_line(parts.root_hash, parts.arguments).as_bytes(), 0o644)?;
-    files::link_or_copy(parts.initrd, &work.join("initrd.zst"))?;
     let sandbox = tools.sandbox(work).bind(&parts.root.packages, TREE);
-    let arguments = [
+    let mut arguments = vec![
         "build".to_owned(),
         format!("--linux={TREE}/boot/vmlinuz-{kernel}"),
-        format!("--initrd={WORK}/initrd.zst"),
-        format!("--initrd={WORK}/own.zst"),
         format!("--cmdline=@{WORK}/cmdline"),
         format!("--os-release=@{TREE}/usr/lib/os-release"),
         format!("--uname={kernel}"),
         format!("--output={WORK}/uki.unsigned.efi"),
     ];
+    for (number, initrd) in parts.initrds.iter().enumerate() {
+        let name = format!("initrd-{number}.zst");
+        files::link_or_copy(initrd, &work.join(&name))?;
+        arguments.push(format!("--initrd={WORK}/{name}"));
+    }
     sandbox.run(reporter, "ukify", &arguments).await?;
     let signed = Signed { uki: work.join("uki.efi"), boot_loader: work.join("systemd-bootx64.efi") };
     let key = keys.boot_key()?;

@@ -8,7 +8,7 @@ use crate::{
     cache::Cache,
     command::{CommandError, Sandbox},
     files::{self, FileError, at},
-    report::{Reporter, mebibytes},
+    report::{Reporter, Silent, mebibytes},
     sources::Mirrors,
 };
 use profiles::AptRepository;
@@ -141,8 +141,8 @@ async fn download(files: &[(&Package, String, PathBuf)], reporter: &mut dyn Repo
         for (package, address, file) in files.iter().skip(share).step_by(shares) {
             arguments.extend([address.clone(), file.display().to_string(), format!("SHA256:{}", package.sha256)]);
         }
-        let mut nobody = Silent;
-        Sandbox::host().output(&mut nobody, HELPER, &arguments).await.err()
+        // Six programs at once have nothing to say that a person could follow.
+        Sandbox::host().output(&mut Silent, HELPER, &arguments).await.err()
     });
     let failed: Vec<CommandError> = futures_util::future::join_all(runs).await.into_iter().flatten().collect();
     let Some(error) = failed.into_iter().next() else { return Ok(()) };
@@ -180,13 +180,4 @@ fn gone(package: &Package) -> FetchError {
 fn different(package: &Package) -> FetchError {
     let (source_name, version) = (package.source.clone(), package.version.clone());
     FetchError::Different { source_name, package: package.name.clone(), version }
-}
-
-/// Six programs at once have nothing to say that a person could follow.
-struct Silent;
-
-impl Reporter for Silent {
-    fn started(&mut self, _: usize, _: usize, _: &str) {}
-    fn line(&mut self, _: &str) {}
-    fn done(&mut self, _: &str, _: f64, _: &str) {}
 }
