@@ -55,7 +55,7 @@ pub enum Command {
     /// Give one image of a repository another shape: ISO, virtual disk, OCI artifact
     ///
     /// The repository is checked as a stranger would check it, with nothing but the root of trust. The same image makes the same
-    /// bytes. An output appears whole or not at all. Needs root, except for oci.
+    /// bytes. An output appears whole or not at all. Without root it works where user namespaces are allowed.
     Export(Box<ExportArgs>),
     /// Begin a template of your own, like one that ships
     ///

@@ -5,7 +5,10 @@ use super::{
     oci::OciError,
     staged::{StagedError, Wanted},
 };
-use crate::cli::OriginArgs;
+use crate::{
+    cli::OriginArgs,
+    locking::{LockingError, ToolsError},
+};
 use clap::Args;
 use contracts::exit::{Code, Lack};
 use std::path::PathBuf;
@@ -69,6 +72,7 @@ pub fn code(error: &ExportError) -> Code {
     match (error, Lack::of(error)) {
         (_, Some(Lack::Space | Lack::Writable)) => Code::Host,
         (ExportError::Host(_), _) => Code::Host,
+        (ExportError::Tools(ToolsError::Locking(LockingError::Lock(_))), _) => Code::Input,
         (ExportError::Netboot(_) | ExportError::NoMirror(_) | ExportError::Oci(OciError::NoLayout(_)), _) => {
             Code::Usage
         }
@@ -104,6 +108,9 @@ pub fn hint(error: &ExportError) -> Option<String> {
         (ExportError::Staged(StagedError::File(_)), _) => "name the folder of a finished repository".into(),
         (ExportError::Staged(_), _) => {
             "the repository is damaged: publish it again, or take it from another mirror".into()
+        }
+        (ExportError::Tools(ToolsError::Locking(LockingError::Lock(_))), _) => {
+            "name the lock of a template, or lock it again: image-builder lock TEMPLATE.yaml".into()
         }
         (ExportError::Tools(_), _) => "look at the lines above: a mirror may be out of reach".into(),
         (_, Some(lack)) => lack.hint().into(),
