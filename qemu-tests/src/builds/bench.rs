@@ -109,7 +109,8 @@ impl Bench {
 
     /// A script in the tree with the other builders; our folder is /mnt there.
     fn in_tree(&self, script: &str, log: &str) -> Result<Cost> {
-        let enter = "mount --bind \"$1\" \"$2/mnt\" && mount --rbind /dev \"$2/dev\" && mount -t proc proc \"$2/proc\" && \
+        // The tree is a mount of its own, because mkosi wants "/" to be one.
+        let enter = "mount --bind \"$2\" \"$2\" && mount --bind \"$1\" \"$2/mnt\" && mount --rbind /dev \"$2/dev\" && mount -t proc proc \"$2/proc\" && \
                      mount -t tmpfs tmpfs \"$2/run\" && exec chroot \"$2\" sh -euc \"$3\"";
         let mut command = sandbox::command(Apart::Build, "sh".as_ref());
         command.args(["-c", enter, "sh"]).arg(&self.place).arg(&self.tree).arg(script);
@@ -183,16 +184,19 @@ printf 'Package: no-initramfs\\nVersion: 1\\nArchitecture: all\\nMaintainer: nob
 > /mnt/stand-in/DEBIAN/control
 dpkg-deb --build /mnt/stand-in /mnt/repository/pool/no-initramfs.deb
 cd /mnt/repository
-apt-ftparchive packages pool > Packages
-apt-ftparchive -o APT::FTPArchive::Release::Suite=trixie -o APT::FTPArchive::Release::Codename=trixie release . > Release.new
-mv Release.new Release
+mkdir -p dists/trixie/main/binary-amd64
+apt-ftparchive packages pool > dists/trixie/main/binary-amd64/Packages
+release=APT::FTPArchive::Release
+apt-ftparchive -o $release::Suite=trixie -o $release::Codename=trixie -o $release::Components=main -o $release::Architectures=amd64 \
+release dists/trixie > Release
+mv Release dists/trixie/Release
 ";
 
 const BY_HAND: &str = "\
 mmdebstrap --mode=root --variant=minbase --include=\"$(cat /mnt/names),no-initramfs\" --skip=chroot/mount/sys \
 --aptopt='APT::Install-Recommends \"false\"' --aptopt='APT::Sandbox::User \"root\"' \
 --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-trixie /mnt/by-hand 'deb [trusted=yes] copy:/mnt/repository ./'
+trixie /mnt/by-hand 'deb [trusted=yes] copy:/mnt/repository trixie main'
 mkfs.erofs --quiet -T1735689600 /mnt/by-hand.erofs /mnt/by-hand
 ";
 
