@@ -29,14 +29,14 @@ const FOLDERS: [&str; 8] = ["dev", "etc", "proc", "run", "state", "sys", "sysroo
 const LINKS: [(&str, &str); 4] = [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
 
 /// Good compression in a few seconds; the kernel unpacks every level at the same speed.
-const ZSTD_LEVEL: i32 = 12;
+const ZSTD_LEVEL: i32 = 9;
 const WORKERS: u32 = 4;
 
 /// The file of [`own`] in the work folder.
 pub const OWN: &str = "own.zst";
 
 /// Raised when this module makes another archive from the same inputs.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 
 /// One thing in the initrd.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -311,6 +311,23 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let (packer, boot) = (joined(packer)?, boot?);
     let hashes = boot.image.hashes.clone();
     let finishing = tokio::task::spawn_blocking(move || with_file(packer, &hashes)?.finish());
+    // While that thread writes, this one looks at every file.
+    let trees = sbom::Trees {
+        root: &tree,
+        packages: &root.packages,
+        tools: tools.path(),
+        initrd: &boot.initrds,
+        agent: &request.agent,
+        pins: &sbom::Pins::of_lock(&lock),
+        template: &template,
+        explanation: &explanation,
+        image_version: &image_version,
+        kernel: &root.kernel,
+        root_hash: &boot.image.root.root_hash,
+        created: built_at,
+        sha1: request.spdx,
+    };
+    let inventory = sbom::collect(&trees).map_err(BuildError::Sbom)?;
     let finished = joined(finishing.await)?;
     archive::keep(&finished.path, &kept, &template.name)?;
     let (archive, image, signed, for_bios) = (finished.archive, boot.image, boot.signed, boot.bios);
@@ -324,22 +341,6 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     ));
 
     steps.begin();
-    let trees = sbom::Trees {
-        root: &tree,
-        packages: &root.packages,
-        tools: tools.path(),
-        initrd: &boot.initrds,
-        agent: &request.agent,
-        pins: &sbom::Pins::of_lock(&lock),
-        template: &template,
-        explanation: &explanation,
-        image_version: &image_version,
-        kernel: &root.kernel,
-        root_hash: &image.root.root_hash,
-        created: built_at,
-        sha1: request.spdx,
-    };
-    let inventory = sbom::collect(&trees).map_err(BuildError::Sbom)?;
     let formats: &[Format] = if request.spdx { &[Format::Cyclonedx, Format::Spdx] } else { &[Format::Cyclonedx] };
     let lists = sbom::write(work.path(), &inventory, formats).map_err(BuildError::Sbom)?;
     steps.done(&format!("{} packages, {} files", inventory.packages.len(), inventory.root.len()));

@@ -47,14 +47,15 @@ pub async fn prepare(
     let below = layers.iter().take(layers.len() - 1).map(|layer| layer.packages.len()).sum::<usize>();
     let top = layers.last().map_or(&[][..], |layer| &layer.packages);
     if layers.len() > 2 && below > 0 && !top.is_empty() {
-        let (base, _) = Box::pin(prepare(cache, kind, &layers[..layers.len() - 1], reporter)).await?;
         let top: Vec<&Package> = top.iter().collect();
-        // Unpacking one and copying the other do not wait for each other.
+        // dpkg keeps one processor busy with the layers below; the others have time for these packages.
+        let below = Box::pin(prepare(cache, kind, &layers[..layers.len() - 1], reporter));
+        let (below, plain) = tokio::join!(below, Plain::make(cache, &top));
+        let ((base, _), plain) = (below?, plain?);
         let scratch = cache.temporary()?;
         let tree = scratch.path().join("tree");
-        let (plain, copied) = tokio::join!(Plain::make(cache, &top), copy(&base, &tree, "--reflink=auto", reporter));
-        copied?;
-        bootstrap::install(&tree, &plain?, &top, reporter).await?;
+        copy(&base, &tree, "--reflink=auto", reporter).await?;
+        bootstrap::install(&tree, &plain, &top, reporter).await?;
         return Ok((cache.publish(&tree, kind, &key, &claim)?, false));
     }
     Ok((from_nothing(cache, kind, &key, layers, &claim, reporter).await?, false))

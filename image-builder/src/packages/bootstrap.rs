@@ -129,7 +129,7 @@ pub fn begin(tree: &Path, plain: &Plain, essential: &[Package]) -> Result<(), Bo
     // base-files brings the links of a merged /usr, which everything else is unpacked through.
     let (first, rest): (Vec<&Package>, Vec<&Package>) =
         essential.iter().partition(|package| package.name == "base-files");
-    for package in first.into_iter().chain(rest) {
+    let unpack = |package: &&Package| {
         let damaged = |source| BootstrapError::Package { package: package.name.clone(), source };
         let data = deb::data(&plain.folder.path().join(file(package))).map_err(damaged)?;
         let mut archive = tar::Archive::new(data);
@@ -144,7 +144,10 @@ pub fn begin(tree: &Path, plain: &Plain, essential: &[Package]) -> Result<(), Bo
                 entry.unpack_in(tree).map_err(|error| damaged(error.into()))?;
             }
         }
-    }
+        Ok::<_, BootstrapError>(())
+    };
+    on_all_processors(&first, unpack)?;
+    on_all_processors(&rest, unpack)?;
     for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "dev", "proc"] {
         files::create_folder(&tree.join(folder))?;
     }

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often memory is looked at.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// How often memory is looked at. Looking costs the kernel something, too.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a run took.
 #[derive(Debug, Clone, Copy, PartialEq)]
