@@ -51,23 +51,23 @@ pub struct Made {
     pub uki_bytes: u64,
     /// Bytes of the whole initrd.
     pub initrd: Sizes,
-    /// The packed archives that it consists of, in order.
-    pub initrds: [PathBuf; 3],
     /// The files for BIOS machines.
     pub bios: bios::Made,
 }
 
-/// Makes it.
+/// Makes it. `meanwhile` is called with the root's hash and the archives of the initrd while another program joins the boot image:
+/// for work of this process that needs no more than that.
 ///
 /// # Errors
 /// See [`BuildError`].
-pub async fn make(
+pub async fn make<T>(
     cache: &Cache,
     sources: &Sources<'_>,
     work: &Path,
     seeds: &Seeds,
+    meanwhile: impl FnOnce(&str, &[PathBuf]) -> Result<T, BuildError>,
     reporter: &mut dyn Reporter,
-) -> Result<Made, BuildError> {
+) -> Result<(Made, T), BuildError> {
     let tools = sources.tools;
     // Only the boot image itself waits for the root hash.
     let beside = async {
@@ -90,8 +90,11 @@ pub async fn make(
         root_hash: &image.root.root_hash,
         arguments: sources.arguments,
     };
-    let signed = uki::make(tools, work, &parts, sources.keys, reporter).await.map_err(BuildError::Uki)?;
+    // The first one is polled first: ukify runs by the time that the second one keeps this thread busy.
+    let joining = uki::make(tools, work, &parts, sources.keys, reporter);
+    let (signed, other) = tokio::join!(biased; joining, async { meanwhile(&image.root.root_hash, &initrds) });
+    let (signed, other) = (signed.map_err(BuildError::Uki)?, other?);
     let uki_bytes = files::length(&signed.uki)?;
     check_size("boot image", uki_bytes, MAX_UKI)?;
-    Ok(Made { image, signed, uki_bytes, initrd, initrds, bios })
+    Ok((Made { image, signed, uki_bytes, initrd, bios }, other))
 }

@@ -123,8 +123,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
 /// # Errors
 /// [`FileError`].
 pub fn publish(from: &Path, to: &Path) -> Result<(), FileError> {
-    let mut source = fs::File::open(from).map_err(at("read", from))?;
-    appear(to, |file| io::copy(&mut source, file).map(drop))
+    stage(from, to)?.appear()
 }
 
 /// Writes a file, for everybody to read, that appears only when it is whole and on the disk.
@@ -136,6 +135,26 @@ pub fn publish_bytes(bytes: &[u8], to: &Path) -> Result<(), FileError> {
 }
 
 fn appear(to: &Path, fill: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Result<(), FileError> {
+    stage_with(to, fill)?.appear()
+}
+
+/// A file that is whole and on the disk, beside its place; it vanishes when dropped.
+#[derive(Debug)]
+pub struct Staged {
+    temporary: tempfile::NamedTempFile,
+    to: PathBuf,
+}
+
+/// Copies a file beside its place.
+///
+/// # Errors
+/// [`FileError`].
+pub fn stage(from: &Path, to: &Path) -> Result<Staged, FileError> {
+    let mut source = fs::File::open(from).map_err(at("read", from))?;
+    stage_with(to, |file| io::copy(&mut source, file).map(drop))
+}
+
+fn stage_with(to: &Path, fill: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Result<Staged, FileError> {
     let folder = to.parent().unwrap_or(Path::new("."));
     create_folder_durably(folder)?;
     let mut temporary =
@@ -143,8 +162,19 @@ fn appear(to: &Path, fill: impl FnOnce(&mut fs::File) -> io::Result<()>) -> Resu
     fill(temporary.as_file_mut()).map_err(at("write", to))?;
     temporary.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(at("set the mode of", to))?;
     temporary.as_file().sync_all().map_err(at("write", to))?;
-    temporary.persist(to).map_err(|error| at("write", to)(error.error))?;
-    sync_folder(folder)
+    Ok(Staged { temporary, to: to.to_owned() })
+}
+
+impl Staged {
+    /// Lets it appear at its place.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn appear(self) -> Result<(), FileError> {
+        let Self { temporary, to } = self;
+        temporary.persist(&to).map_err(|error| at("write", &to)(error.error))?;
+        sync_folder(to.parent().unwrap_or(Path::new(".")))
+    }
 }
 
 /// Gives a file a second name; where the file system knows no hard links, a copy. What was at that name is replaced.

@@ -307,29 +307,38 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let packer = packer.map_err(BuildError::Archive)?;
     let data = work.path().join(root_image::DATA);
     let packing = tokio::task::spawn_blocking(move || with_file(packer, &data));
-    let (packer, boot) = tokio::join!(packing, boot::make(&cache, &sources, work.path(), &seeds, reporter));
-    let (packer, boot) = (joined(packer)?, boot?);
+    let pins = sbom::Pins::of_lock(&lock);
+    let list = |root_hash: &str, initrds: &[PathBuf]| {
+        let trees = sbom::Trees {
+            root: &tree,
+            packages: &root.packages,
+            tools: tools.path(),
+            initrd: initrds,
+            agent: &request.agent,
+            pins: &pins,
+            template: &template,
+            explanation: &explanation,
+            image_version: &image_version,
+            kernel: &root.kernel,
+            root_hash,
+            created: built_at,
+            sha1: request.spdx,
+        };
+        sbom::collect(&trees).map_err(BuildError::Sbom)
+    };
+    let making = boot::make(&cache, &sources, work.path(), &seeds, list, reporter);
+    let (packer, made) = tokio::join!(packing, making);
+    let (packer, (boot, inventory)) = (joined(packer)?, made?);
     let hashes = boot.image.hashes.clone();
     let finishing = tokio::task::spawn_blocking(move || with_file(packer, &hashes)?.finish());
-    // While that thread writes, this one looks at every file.
-    let trees = sbom::Trees {
-        root: &tree,
-        packages: &root.packages,
-        tools: tools.path(),
-        initrd: &boot.initrds,
-        agent: &request.agent,
-        pins: &sbom::Pins::of_lock(&lock),
-        template: &template,
-        explanation: &explanation,
-        image_version: &image_version,
-        kernel: &root.kernel,
-        root_hash: &boot.image.root.root_hash,
-        created: built_at,
-        sha1: request.spdx,
-    };
-    let inventory = sbom::collect(&trees).map_err(BuildError::Sbom)?;
     let finished = joined(finishing.await)?;
-    archive::keep(&finished.path, &kept, &template.name)?;
+    // The archive is most of what is published: it is copied to the repository's disk while the lists are written.
+    let (from, place) = (finished.path.clone(), repository.place(&finished.archive.path));
+    let name = template.name.clone();
+    let staging = tokio::task::spawn_blocking(move || {
+        archive::keep(&from, &kept, &name)?;
+        files::stage(&from, &place)
+    });
     let (archive, image, signed, for_bios) = (finished.archive, boot.image, boot.signed, boot.bios);
     steps.done(&format!(
         "root hash {}, boot image {}, {} of {} chunks are new, {}",
@@ -393,6 +402,9 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     };
     let signed = provenance::make(work.path(), &publication, &built, &keys.targets()).await;
     publication.fixed.push(signed.map_err(BuildError::Provenance)?);
+    let staged = staging.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    staged?.appear()?;
+    publication.plain.clear();
     let versions = repository.publish(&publication, request.expiry).await.map_err(BuildError::Repository)?;
     steps.done(&format!("version {} of the targets", versions.targets));
 

@@ -247,6 +247,12 @@ impl Repository {
         self.current.as_ref().is_some_and(|chain| chain.all.contains_key(name))
     }
 
+    /// Where a file below the repository's folder is.
+    #[must_use]
+    pub fn place(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// Publishes: plain files and targets first, then metadata, `timestamp.json` last. Older targets stay.
     ///
     /// # Errors

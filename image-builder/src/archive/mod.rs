@@ -26,9 +26,9 @@ use std::{
     sync::mpsc,
 };
 
-/// Chunks of 64 KiB on average: small enough that two versions share most of them, large enough that the
+/// Chunks of some 70 KiB: small enough that two versions share most of them, large enough that the
 /// dictionary of a 600 MiB root stays below 1 MiB.
-const MINIMUM: usize = 16 << 10;
+const MINIMUM: usize = 32 << 10;
 const AVERAGE: u32 = 64 << 10;
 const MAXIMUM: usize = 256 << 10;
 /// Bytes of each chunk's BLAKE2 hash: 256 bits.
