@@ -308,6 +308,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     let data = work.path().join(root_image::DATA);
     let packing = tokio::task::spawn_blocking(move || with_file(packer, &data));
     let pins = sbom::Pins::of_lock(&lock);
+    let known = sbom::Known::of(&cache, &root, request.spdx).await.map_err(BuildError::Sbom)?;
     let list = |root_hash: &str, initrds: &[PathBuf]| {
         let trees = sbom::Trees {
             root: &tree,
@@ -323,6 +324,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
             root_hash,
             created: built_at,
             sha1: request.spdx,
+            known: &known,
         };
         sbom::collect(&trees).map_err(BuildError::Sbom)
     };

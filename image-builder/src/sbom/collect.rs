@@ -5,6 +5,7 @@ use super::{
     copyright::{self, Licence},
     dpkg::{self, Diversions, Installed},
     inventory::{self, Content, Distribution, Entry, Inventory, Origin, Package, Pins},
+    known::Known,
     look::{Found, content, digests, in_parallel, names, read_initrd, text, walk},
     origin::{self, Beside, Written},
 };
@@ -56,6 +57,8 @@ pub struct Trees<'a> {
     pub created: OffsetDateTime,
     /// Take SHA-1 too, for SPDX.
     pub sha1: bool,
+    /// Digests that were taken before, of the root that the finished one was made from.
+    pub known: &'a Known,
 }
 
 /// Takes the inventory.
@@ -74,7 +77,10 @@ pub fn collect(trees: &Trees<'_>) -> Result<Inventory, SbomError> {
     let mut found = Vec::new();
     walk(trees.root, Path::new(""), &mut found)?;
     let look = |Found { path, below }: &Found| -> Result<Entry, FileError> {
-        let content = content(&trees.root.join(below), trees.sha1)?;
+        let content = match trees.known.get(trees.root, below) {
+            Some(digests) => Content::File(digests.clone()),
+            None => content(&trees.root.join(below), trees.sha1)?,
+        };
         let beside = beside(trees, below, &content)?;
         let origin = origin::origin(path, &content, root.owner(path), beside, &written);
         Ok(Entry { content, origin })

@@ -80,7 +80,7 @@ pub struct Package {
 }
 
 /// Length and digests of a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Digests {
     /// Bytes.
     pub bytes: u64,

@@ -8,6 +8,7 @@ pub mod copyright;
 pub mod cyclonedx;
 pub mod dpkg;
 pub mod inventory;
+pub mod known;
 pub mod licence;
 mod look;
 pub mod origin;
@@ -18,6 +19,7 @@ mod tests;
 use crate::files::{self, FileError};
 pub use collect::{Trees, collect};
 pub use inventory::{Inventory, Pins};
+pub use known::Known;
 use std::path::{Path, PathBuf};
 
 /// Why there is no list of what an image is made of.

@@ -1,5 +1,6 @@
 //! A small image from its trees to both lists.
 
+use super::known::Known;
 use super::*;
 use crate::{
     initrd::{self, Entries},
@@ -111,6 +112,7 @@ Package: other-tools\nStatus: install ok installed\nArchitecture: amd64\nVersion
             root_hash: "0123",
             created: datetime!(2026-11-01 10:00 +1),
             sha1: true,
+            known: &Known::default(),
         })
     }
 }

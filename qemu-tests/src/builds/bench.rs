@@ -146,7 +146,14 @@ impl Bench {
 
     /// Leaves package files and tools in our cache, and nothing that was made of them.
     fn forget(&self) -> Result<()> {
-        for name in ["cache/trees/packages", "cache/trees/roots", "cache/trees/initrds", "cache/archives", "images"] {
+        for name in [
+            "cache/trees/packages",
+            "cache/trees/roots",
+            "cache/trees/initrds",
+            "cache/trees/digests",
+            "cache/archives",
+            "images",
+        ] {
             let path = self.at(name);
             if path.exists() {
                 fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
