@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Reads the command line, does it, and says how it went.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    namespace::share();
     if matches!(cli.command, Command::Build(_) | Command::Export(_) | Command::Lock(_)) {
         namespace::enter();
     }

@@ -19,6 +19,12 @@ pub fn am_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
 }
 
+/// Makes what is made from now on readable for everybody, whatever mask the caller has: the modes of folders are part of an image.
+/// Secrets get their modes explicitly.
+pub fn share() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+}
+
 /// Becomes root of a user namespace by starting this program anew in place of itself. Returns where that is not possible or not
 /// needed; what needs the rights says so then.
 pub fn enter() {

@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Names every path that is not the same in both folders: what kind of thing it is, its mode and owner, where a link points,
-/// the first byte that differs. Times are not looked at: an image has one for all files.
+/// Names every path that is not the same in both folders: what kind of thing it is, its mode, with `owners` its owner, where a link
+/// points, the first byte that differs. Times are not looked at: an image has one for all files.
 ///
 /// # Errors
 /// When a folder cannot be read.
-pub fn folders(one: &Path, two: &Path) -> Result<Vec<String>> {
-    let (first, second) = (listing(one)?, listing(two)?);
+pub fn folders(one: &Path, two: &Path, owners: bool) -> Result<Vec<String>> {
+    let (first, second) = (listing(one, owners)?, listing(two, owners)?);
     let mut out = Vec::new();
     for (path, thing) in &first {
         match second.get(path) {
@@ -46,7 +46,7 @@ pub fn folders(one: &Path, two: &Path) -> Result<Vec<String>> {
 struct Thing {
     kind: Kind,
     mode: u32,
-    owner: (u32, u32),
+    owner: Option<(u32, u32)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -65,11 +65,12 @@ impl Thing {
             Kind::File(bytes) => format!("a file of {bytes} bytes"),
             Kind::Other => "something else".to_owned(),
         };
-        format!("{kind} with mode {:04o} of {}:{}", self.mode, self.owner.0, self.owner.1)
+        let owner = self.owner.map_or_else(String::new, |(user, group)| format!(" of {user}:{group}"));
+        format!("{kind} with mode {:04o}{owner}", self.mode)
     }
 }
 
-fn listing(folder: &Path) -> Result<BTreeMap<PathBuf, Thing>> {
+fn listing(folder: &Path, owners: bool) -> Result<BTreeMap<PathBuf, Thing>> {
     let mut out = BTreeMap::new();
     let mut rest = vec![PathBuf::new()];
     while let Some(inside) = rest.pop() {
@@ -88,7 +89,14 @@ fn listing(folder: &Path) -> Result<BTreeMap<PathBuf, Thing>> {
             } else {
                 Kind::Other
             };
-            out.insert(path, Thing { kind, mode: meta.permissions().mode() & 0o7777, owner: (meta.uid(), meta.gid()) });
+            out.insert(
+                path,
+                Thing {
+                    kind,
+                    mode: meta.permissions().mode() & 0o7777,
+                    owner: owners.then(|| (meta.uid(), meta.gid())),
+                },
+            );
         }
     }
     Ok(out)
@@ -159,7 +167,7 @@ mod tests {
             fs::write(place.join("etc/text"), "a long text").unwrap();
             fs::write(place.join("etc/mode"), "").unwrap();
         }
-        assert_eq!(folders(&one, &two).unwrap(), Vec::<String>::new());
+        assert_eq!(folders(&one, &two, true).unwrap(), Vec::<String>::new());
         fs::write(two.join("etc/text"), "a lung text").unwrap();
         fs::write(one.join("etc/gone"), "").unwrap();
         fs::write(two.join("etc/new"), "").unwrap();
@@ -167,7 +175,7 @@ mod tests {
         fs::set_permissions(one.join("etc/mode"), fs::Permissions::from_mode(0o644)).unwrap();
         std::os::unix::fs::symlink("a", one.join("link")).unwrap();
         std::os::unix::fs::symlink("b", two.join("link")).unwrap();
-        let found = folders(&one, &two).unwrap();
+        let found = folders(&one, &two, true).unwrap();
         assert_eq!(found.len(), 5, "{found:?}");
         assert!(found.contains(&"/etc/text: the contents differ from byte 3 on".to_owned()));
         assert!(found.contains(&"/etc/gone: only in the first".to_owned()));

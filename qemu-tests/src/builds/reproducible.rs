@@ -132,7 +132,7 @@ fn build(inputs: &Inputs, profiles: &Path, site: &Site<'_>) -> Result<Built> {
 async fn differences(one: &Built, two: &Built, place: &Path) -> Result<Vec<String>> {
     let mut out = Vec::new();
     for folder in ["targets", "archives"] {
-        out.extend(compare::folders(&one.repository.join(folder), &two.repository.join(folder))?);
+        out.extend(compare::folders(&one.repository.join(folder), &two.repository.join(folder), false)?);
     }
     out = out.into_iter().map(|line| format!("the repository's {}", line.trim_start_matches('/'))).collect();
     for name in ["root.json", "1.root.json", "1.targets.json", "1.snapshot.json", "timestamp.json"] {
@@ -150,7 +150,7 @@ async fn differences(one: &Built, two: &Built, place: &Path) -> Result<Vec<Strin
         let (left, right) = (place.join("unpacked-one"), place.join("unpacked-two"));
         erofs::unpack(&one.repository, &first, &one.summary.tools, &left).await?;
         erofs::unpack(&two.repository, &second, &one.summary.tools, &right).await?;
-        out.extend(compare::folders(&left.join("root"), &right.join("root"))?);
+        out.extend(compare::folders(&left.join("root"), &right.join("root"), true)?);
         for folder in [left, right] {
             fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
         }
