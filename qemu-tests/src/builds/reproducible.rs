@@ -73,8 +73,9 @@ pub async fn run(checkout: &Path, report: &Report) -> Result<()> {
     // Whether a difference would be found and named is shown with one that was made on purpose.
     let base = profiles.join("configuration/base.yaml");
     let text = fs::read_to_string(&base).with_context(|| format!("reading {}", base.display()))?;
-    let changed = text.replacen("\nspec:\n", "\nspec:\n  links:\n    - {path: /etc/planted, target: somewhere}\n", 1);
-    ensure!(changed != text && !text.contains("\n  links:"), "{} is not written as expected", base.display());
+    let planted = "\n  links:\n    - {path: /etc/planted, target: somewhere}\n";
+    let changed = text.replacen("\n  links:\n", planted, 1);
+    ensure!(changed != text, "{} is not written as expected", base.display());
     fs::write(&base, changed).with_context(|| format!("writing {}", base.display()))?;
     let third = place.path().join("three");
     let site = Site { folder: &third, packages, user: None, variables: &[], mask: "022" };
