@@ -37,7 +37,7 @@ const WINDOW: usize = 64;
 /// Half the time of level 9 for one percent more bytes (zstd -b on a worker's files, blocks of 64 KiB).
 const ZSTD_LEVEL: i32 = 5;
 /// What one processor works on at a time. Memory is at most three of them for each processor.
-const SEGMENT: usize = 8 << 20;
+const SEGMENT: usize = 4 << 20;
 /// Written into the dictionary; no reader of ours looks at it.
 const APPLICATION: &str = concat!("shelfboot ", env!("CARGO_PKG_VERSION"));
 
