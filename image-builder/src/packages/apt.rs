@@ -206,6 +206,6 @@ mod tests {
 
     #[test]
     fn the_configuration_is_the_documented_one() {
-        insta::assert_snapshot!(configuration(Path::new("/work/apt"), "image"));
+        insta::assert_snapshot!(configuration(Path::new("/srv/apt"), "image"));
     }
 }

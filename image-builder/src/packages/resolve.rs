@@ -70,7 +70,9 @@ pub async fn resolve(
     let whole = Apt::prepare(folder, "image", mirrors, &template.repositories)?;
     whole.update(reporter).await?;
     let image = whole.image(template, reporter).await?;
-    let tools_layers = layers_of_tools(tools, mirrors, folder, reporter).await?;
+    let none = BTreeMap::new();
+    // The lists are there already.
+    let tools_layers = layers_of_tools(&Apt::prepare(folder, "tools", mirrors, &none)?, tools, reporter).await?;
     Ok(Lock {
         api_version: profiles::API_VERSION.into(),
         kind: lock::KIND.into(),
@@ -93,19 +95,16 @@ pub async fn resolve_tools(
     reporter: &mut dyn Reporter,
 ) -> Result<Vec<Layer>, ResolveError> {
     let none = BTreeMap::new();
-    Apt::prepare(folder, "tools", mirrors, &none)?.update(reporter).await?;
-    layers_of_tools(tools, mirrors, folder, reporter).await
+    let debian = Apt::prepare(folder, "tools", mirrors, &none)?;
+    debian.update(reporter).await?;
+    layers_of_tools(&debian, tools, reporter).await
 }
 
-/// The lists are there already.
 async fn layers_of_tools(
+    debian: &Apt<'_>,
     tools: &[&str],
-    mirrors: &Mirrors,
-    folder: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<Vec<Layer>, ResolveError> {
-    let none = BTreeMap::new();
-    let debian = Apt::prepare(folder, "tools", mirrors, &none)?;
     let essential = debian.closure(&ESSENTIAL.map(str::to_owned), reporter).await?;
     let names = essential.iter().map(|(name, _)| name.clone()).chain(tools.iter().map(|tool| (*tool).to_owned()));
     let names: Vec<String> = names.collect();
