@@ -171,8 +171,9 @@ fn run(command: Command) -> Result<()> {
             checked
         }
         Command::Serve { config } => {
-            let prepared = Prepared::read(&config)?;
-            runtime()?.block_on(prepared.serve())
+            // Before there is a thread: what needs rights is opened, and then they are given up.
+            let opened = Prepared::read(&config)?.open()?;
+            runtime()?.block_on(opened.serve())
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// `apiVersion` of the file.
@@ -76,6 +77,35 @@ pub struct Config {
     pub tftp_port: u16,
     /// The PXE boot server port. Only tests change it.
     pub proxy_port: u16,
+}
+
+/// The configuration in force. A reload exchanges it as a whole; who holds the old one keeps it.
+#[derive(Debug)]
+pub struct Live(tokio::sync::watch::Sender<Arc<Config>>);
+
+impl Live {
+    /// Begins with this one.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self(tokio::sync::watch::Sender::new(Arc::new(config)))
+    }
+
+    /// The one in force now. Ask anew for each piece of work, so that a reload is felt.
+    #[must_use]
+    pub fn now(&self) -> Arc<Config> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// For tasks that have to act when it changes.
+    #[must_use]
+    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<Arc<Config>> {
+        self.0.subscribe()
+    }
+
+    /// Puts another one in force.
+    pub fn replace(&self, config: Config) {
+        self.0.send_replace(Arc::new(config));
+    }
 }
 
 /// Why a configuration cannot be used.

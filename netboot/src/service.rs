@@ -3,7 +3,7 @@
 use crate::{
     boot_files::{BootFiles, Source},
     boot_watch,
-    config::Config,
+    config::{Config, Live},
     dhcp_server, http,
     interface::{self, Neighbours},
     outbox::Outbox,
@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A file that the configuration names is not what it must be.
@@ -81,14 +82,56 @@ impl Prepared {
         }
     }
 
-    /// Runs the service until SIGTERM or SIGINT.
+    /// Opens everything that needs rights: every socket, and the state. No task runs yet.
     ///
     /// # Errors
     /// When a socket or the state cannot be opened.
+    pub fn open(self) -> Result<Opened> {
+        let (name, address) = (&self.config.interface, self.address);
+        // Every socket first: a half-started service would answer some and not others.
+        let any = Ipv4Addr::UNSPECIFIED;
+        let dhcp = sockets::udp("DHCP", name, any, self.config.dhcp_port, true)?;
+        let proxy = sockets::udp("PXE boot server", name, any, self.config.proxy_port, false)?;
+        let tftp = sockets::udp("TFTP", name, address, self.config.tftp_port, false)?;
+        let web = sockets::tcp("HTTP", address, self.config.http_port)?;
+        let relay = sockets::tcp("relay to the region", address, self.config.relay_port)?;
+        let store = Store::open(&self.config.state)?;
+        let mtu = interface::mtu(name);
+        Ok(Opened { prepared: self, dhcp, proxy, tftp, web, relay, store, mtu })
+    }
+
+    /// Opens everything and starts the tasks, with the rights that this process has.
+    ///
+    /// # Errors
+    /// When a socket or the state cannot be opened.
+    pub fn start(self, stop: CancellationToken) -> Result<Running> {
+        self.open()?.start(stop)
+    }
+}
+
+/// Everything that needs rights to open, opened. What comes after can do without them.
+#[derive(Debug)]
+pub struct Opened {
+    /// What was read before.
+    pub prepared: Prepared,
+    dhcp: std::net::UdpSocket,
+    proxy: std::net::UdpSocket,
+    tftp: std::net::UdpSocket,
+    web: std::net::TcpListener,
+    relay: std::net::TcpListener,
+    store: Store,
+    mtu: u16,
+}
+
+impl Opened {
+    /// Runs the service until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When the runtime does not take the sockets.
     pub async fn serve(self) -> Result<()> {
         let stop = CancellationToken::new();
         let running = self.start(stop.clone())?;
-        tracing::info!("ready: {} on {}", running.shared.base_url, running.shared.config.interface);
+        tracing::info!("ready: {} on {}", running.shared.base_url, running.shared.config.now().interface);
         wait_for_signal().await?;
         tracing::info!("stopping");
         stop.cancel();
@@ -97,22 +140,19 @@ impl Prepared {
         Ok(())
     }
 
-    /// Opens everything and starts the tasks.
+    /// Starts the tasks, inside a runtime.
     ///
     /// # Errors
-    /// When a socket or the state cannot be opened.
+    /// When the runtime does not take the sockets.
     pub fn start(self, stop: CancellationToken) -> Result<Running> {
-        let source = self.source();
-        let Self { config, address, credential, signer, region, registrars } = self;
+        let source = self.prepared.source();
+        let Self { prepared, dhcp, proxy, tftp, web, relay, store, mtu } = self;
+        let Prepared { config, address, credential, signer, region, registrars } = prepared;
         let name = config.interface.clone();
-        // Every socket first: a half-started service would answer some and not others.
-        let any = Ipv4Addr::UNSPECIFIED;
-        let dhcp = sockets::udp("DHCP", &name, any, config.dhcp_port, true)?;
-        let proxy = sockets::udp("PXE boot server", &name, any, config.proxy_port, false)?;
-        let tftp = sockets::udp("TFTP", &name, address, config.tftp_port, false)?;
-        let web = sockets::tcp("HTTP", address, config.http_port)?;
-        let relay = sockets::tcp("relay to the region", address, config.relay_port)?;
-        let store = Store::open(&config.state)?;
+        let take = "the runtime does not take a socket";
+        let udp = |socket| UdpSocket::from_std(socket).context(take);
+        let tcp = |socket| TcpListener::from_std(socket).context(take);
+        let (dhcp, proxy, tftp, web, relay) = (udp(dhcp)?, udp(proxy)?, udp(tftp)?, tcp(web)?, tcp(relay)?);
         let port = web.local_addr().context("the HTTP socket has no address")?.port();
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
         let shared = Arc::new(Shared {
@@ -122,7 +162,7 @@ impl Prepared {
             credential,
             signer,
             store,
-            config,
+            config: Live::new(config),
             boot: BootFiles::default(),
             board: Mutex::default(),
             outbox: Mutex::new(Outbox::default()),
@@ -137,7 +177,7 @@ impl Prepared {
         let of = || Arc::clone(&shared);
         tasks.spawn(dhcp_server::run(of(), dhcp, Port::Dhcp, stop.clone()));
         tasks.spawn(dhcp_server::run(of(), proxy, Port::Proxy, stop.clone()));
-        tasks.spawn(tftp_server::run(of(), tftp, interface::mtu(&name), stop.clone()));
+        tasks.spawn(tftp_server::run(of(), tftp, mtu, stop.clone()));
         tasks.spawn(http::serve::run(web, http::router(of()), stop.clone()));
         tasks.spawn(boot_watch::run(of(), source, stop.clone()));
         tasks.spawn(region::assignments::run(of(), Arc::clone(&region), stop.clone()));

@@ -3,7 +3,7 @@
 use crate::{
     board::Board,
     boot_files::BootFiles,
-    config::Config,
+    config::Live,
     interface::Neighbours,
     outbox::{Full, Outbox},
     proto::{dhcp::guids::Guids, mac::Mac},
@@ -36,8 +36,8 @@ const MOST_DHCP_SERVERS: usize = 16;
 /// The state of the running service.
 #[derive(Debug)]
 pub struct Shared {
-    /// The configuration.
-    pub config: Config,
+    /// The configuration in force: SIGHUP exchanges it.
+    pub config: Live,
     /// The address on the store LAN.
     pub address: Ipv4Addr,
     /// `http://ADDRESS[:PORT]`.

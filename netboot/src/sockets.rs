@@ -1,11 +1,13 @@
 //! Opens sockets, with errors that say which port and whom to look for.
+//!
+//! [`udp`] and [`tcp`] make them without a runtime: the service opens all of them while it may, drops its rights, and
+//! starts its threads only then, because rights belong to threads.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
 };
-use tokio::net::{TcpListener, UdpSocket};
 
 /// Why a socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +49,7 @@ fn explain(what: &'static str, port: u16) -> impl Fn(io::Error) -> SocketError {
     }
 }
 
-/// A UDP socket that hears only one interface. `shared` lets another server on this host have the port too; both
+/// A UDP socket, not blocking, that hears only one interface. `shared` lets another server on this host have the port too; both
 /// hear broadcasts then.
 ///
 /// # Errors
@@ -66,12 +68,12 @@ pub fn udp(
         socket.set_reuse_address(shared)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SocketAddrV4::new(address, port).into())?;
-        UdpSocket::from_std(socket.into())
+        Ok(socket.into())
     };
     open().map_err(explain(what, port))
 }
 
-/// A listening TCP socket.
+/// A listening TCP socket, not blocking.
 ///
 /// # Errors
 /// [`SocketError`].
@@ -82,7 +84,7 @@ pub fn tcp(what: &'static str, address: Ipv4Addr, port: u16) -> Result<TcpListen
         socket.set_nonblocking(true)?;
         socket.bind(&SocketAddrV4::new(address, port).into())?;
         socket.listen(128)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     open().map_err(explain(what, port))
 }
@@ -91,8 +93,8 @@ pub fn tcp(what: &'static str, address: Ipv4Addr, port: u16) -> Result<TcpListen
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_busy_port_is_named() {
+    #[test]
+    fn a_busy_port_is_named() {
         let first = tcp("HTTP", Ipv4Addr::LOCALHOST, 0).unwrap();
         let port = first.local_addr().unwrap().port();
         let error = tcp("HTTP", Ipv4Addr::LOCALHOST, port).unwrap_err().to_string();

@@ -166,7 +166,9 @@ impl Server {
             self.shared.boot_file_asked(mac).await;
         }
         // A new port per transfer (RFC 1350, section 4): it tells two transfers of one client apart.
-        let socket = sockets::udp("TFTP transfer", &self.shared.config.interface, self.shared.address, 0, false)?;
+        let interface = self.shared.config.now().interface.clone();
+        let socket = sockets::udp("TFTP transfer", &interface, self.shared.address, 0, false)?;
+        let socket = UdpSocket::from_std(socket)?;
         let mut transfer = Transfer::start(Instant::now(), &request, file.bytes.clone(), self.largest_block);
         let mut buffer = vec![0; 2048];
         let mut counted = 0;

@@ -86,7 +86,7 @@ pub async fn machines(
     let now = OffsetDateTime::now_utc();
     lock(&shared.board).set_name(now, mac, verdict.name.as_deref());
     tracing::info!("{mac}: {:?} ({:?}): {}", verdict.assignment.action, report.boot_mode, verdict.assignment.reason);
-    let relay = format!("{}:{}", shared.address, shared.config.relay_port);
+    let relay = format!("{}:{}", shared.address, shared.config.now().relay_port);
     let server_name = shared.credential.server_name.clone();
     let registrars = vec![RegistrarEndpoint { relay, server_name }];
     Ok(Json(Assignment { registrars, store: Some(store), ..verdict.assignment }))

@@ -95,7 +95,7 @@ fn pieces(bytes: Bytes) -> impl Stream<Item = Bytes> + Send {
 }
 
 async fn repository(shared: &Arc<Shared>, mac: Option<Mac>, path: &str, request: &Asked) -> Result<Response, ApiError> {
-    let folder = shared.config.repository.clone();
+    let folder = shared.config.now().repository.clone();
     let owned = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || open_below(&folder, &owned)).await;
     let (file, validators) = opened.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {
