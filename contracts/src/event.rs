@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// The one event type today: a step of the journey moved.
+/// The usual event type: a step of the journey moved. [`crate::window::WINDOW_EVENT`] is the other one.
 pub const STEP_EVENT: &str = "dev.shelfboot.step.v1";
 
-/// A CloudEvent about one step of one machine.
+/// A CloudEvent, usually about one step of one machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct Event<D = StepEvent> {
     /// Always `1.0`.
     pub specversion: String,
     /// Unique for ever; the key by which repeats are dropped.
@@ -29,7 +29,7 @@ pub struct Event {
     /// Always `application/json`.
     pub datacontenttype: String,
     /// What happened.
-    pub data: StepEvent,
+    pub data: D,
 }
 
 /// What moved.

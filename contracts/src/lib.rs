@@ -32,6 +32,7 @@ pub mod step;
 pub mod store;
 pub mod uki;
 pub mod voucher;
+pub mod window;
 
 /// The version of the documents in this crate. Raised only by a change that older readers must not guess at.
 pub const VERSION: u32 = 1;
@@ -106,4 +107,5 @@ versioned! {
     store::StoreCredential => "store credential",
     status::StoreStatus => "store status",
     voucher::VoucherStatement => "voucher",
+    window::WindowRequest => "window request",
 }

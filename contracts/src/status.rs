@@ -1,6 +1,6 @@
 //! `GET /v1/status`: what netboot shows people and monitoring.
 
-use crate::{event::StepStatus, step::Step};
+use crate::{event::StepStatus, step::Step, window::WindowStatus};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -18,6 +18,15 @@ pub struct StoreStatus {
     pub region_reachable: bool,
     /// Events that the region has not taken yet.
     pub events_waiting: usize,
+    /// Events that the region would not take, kept for support.
+    #[serde(default)]
+    pub events_refused: usize,
+    /// What this store lost or had to repair of its own state, for support.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_problem: Option<String>,
+    /// Admission windows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<WindowStatus>,
     /// DHCP servers that were heard on the LAN.
     #[serde(default)]
     pub dhcp_servers: Vec<String>,
@@ -39,6 +48,12 @@ pub struct MachineStatus {
     pub install_bytes: u64,
     /// True when its install permit is used up: the firmware gets no answer and goes to the disk.
     pub installed: bool,
+    /// How often within the last hour it was given a boot image without an install that came of it.
+    #[serde(default)]
+    pub tries: u32,
+    /// After so many tries its firmware gets no answer until then, UTC.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<OffsetDateTime>,
     /// The steps of the attempt under way or last ended, in order.
     pub steps: Vec<StepLine>,
 }

@@ -1,7 +1,7 @@
 //! What a region tells a store: `GET /v1/store/assignments` from netboot to the registrar, and the credential
 //! that lets netboot ask.
 
-use crate::assignment::ImageRef;
+use crate::{assignment::ImageRef, window::AdmissionWindow};
 use serde::{Deserialize, Serialize};
 
 /// Everything that netboot decides from, in one document; netboot keeps a durable copy.
@@ -15,6 +15,9 @@ pub struct StoreAssignments {
     pub generation: u64,
     /// The store's machines.
     pub machines: Vec<StoreMachine>,
+    /// When machines get an answer that no other entry names or has a place for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<AdmissionWindow>,
 }
 
 /// One machine of a store.
@@ -38,6 +41,8 @@ pub enum MachineSelector {
     Mac(String),
     /// Any machine that no other entry names: a spare off the shelf. One machine per entry.
     Any,
+    /// A place in the window of this name: taken by one machine while the window is open, kept by it afterwards.
+    Window(String),
 }
 
 /// What netboot proves itself with at the registrar and signs vouchers with. A file of mode 0600.

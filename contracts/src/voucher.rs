@@ -30,6 +30,9 @@ pub struct VoucherStatement {
     pub fingerprint: String,
     /// The MAC address that the store's LAN showed for the asker.
     pub mac: String,
+    /// The entry that the store has given this machine, where it has one: a place in a window is given to no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
     /// When, by the store's clock.
     #[serde(with = "time::serde::rfc3339")]
     pub time: time::OffsetDateTime,

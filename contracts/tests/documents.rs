@@ -16,6 +16,7 @@ use contracts::{
     step::Step,
     store::{MachineSelector, StoreAssignments, StoreCredential, StoreMachine},
     voucher::{Voucher, VoucherRequest, VoucherStatement},
+    window::{AdmissionWindow, Opening, WindowAction, WindowChange, WindowEvent, WindowRequest, WindowStatus},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, fs, path::PathBuf};
@@ -238,6 +239,7 @@ fn enrollment_documents() {
             store: "S0042".into(),
             fingerprint: "ef".repeat(32),
             mac: "52:54:00:12:34:56".into(),
+            entry: Some("s0042-worker-1".into()),
             time: NOW,
         },
     );
@@ -294,6 +296,21 @@ fn store_documents() {
             machines: vec![
                 machine("s0042-worker-1", MachineSelector::Mac("52:54:00:12:34:56".into())),
                 machine("s0042-worker-2", MachineSelector::Any),
+                machine("s0042-refit-1", MachineSelector::Window("s0042-refit".into())),
+            ],
+            windows: vec![
+                AdmissionWindow {
+                    name: "s0042-refit".into(),
+                    opening: Opening::Until(NOW),
+                    architectures: vec!["x86_64".into()],
+                    mac_prefixes: vec!["52:54:00".into()],
+                },
+                AdmissionWindow {
+                    name: "s0042-spare".into(),
+                    opening: Opening::ByStore { longest_minutes: 60 },
+                    architectures: vec![],
+                    mac_prefixes: vec![],
+                },
             ],
         },
     );
@@ -323,6 +340,18 @@ fn events_and_status() {
         code: None,
     };
     golden("event", &Event::new(ATTEMPT, "agent", "52:54:00:12:34:56", NOW, data));
+    let data = WindowEvent {
+        window: "s0042-refit".into(),
+        what: WindowChange::Used,
+        place: Some("s0042-refit-1".into()),
+        places_left: 2,
+        message: "52:54:00:12:34:56 took the place s0042-refit-1".into(),
+    };
+    let subject = "52:54:00:12:34:56".to_owned();
+    golden("window-event", &Event::of_window(ATTEMPT, "netboot/S0042".into(), subject, NOW, data));
+    let action = WindowAction::Open { minutes: Some(30), machines: None };
+    let request = WindowRequest { version: VERSION, pin: "123456".into(), window: None, action };
+    golden("window-request", &request);
     golden(
         "store-status",
         &StoreStatus {
@@ -331,6 +360,16 @@ fn events_and_status() {
             now: NOW,
             region_reachable: true,
             events_waiting: 0,
+            events_refused: 0,
+            state_problem: None,
+            windows: vec![WindowStatus {
+                name: "s0042-refit".into(),
+                template: "k8s-worker".into(),
+                open_until: Some(NOW),
+                places_left: 2,
+                places_taken: 1,
+                store_may_open_minutes: None,
+            }],
             dhcp_servers: vec!["10.77.0.1".into()],
             machines: vec![MachineStatus {
                 mac: "52:54:00:12:34:56".into(),
@@ -338,6 +377,8 @@ fn events_and_status() {
                 boot_bytes: 1,
                 install_bytes: 2,
                 installed: false,
+                tries: 5,
+                paused_until: Some(NOW),
                 steps: vec![StepLine {
                     step: Step::Plan,
                     status: StepStatus::Failed,

@@ -158,6 +158,8 @@ impl Board {
             boot_bytes: entry.boot_bytes,
             install_bytes: entry.install_bytes,
             installed: installed(*mac),
+            tries: 0,
+            paused_until: None,
             steps: entry.lines.clone(),
         };
         entries.into_iter().map(status).collect()

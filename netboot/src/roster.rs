@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn roster(machines: Vec<StoreMachine>) -> Roster {
-        let assignments = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines };
+        let assignments = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines, windows: vec![] };
         Roster { assignments: Some(assignments), ledger: BTreeMap::new() }
     }
 

@@ -169,6 +169,9 @@ impl Shared {
             now,
             region_reachable: self.region_reachable.load(Ordering::Relaxed),
             events_waiting: lock(&self.outbox).len(),
+            events_refused: 0,
+            state_problem: None,
+            windows: vec![],
             dhcp_servers: lock(&self.dhcp_servers).iter().map(ToString::to_string).collect(),
             machines,
         }

@@ -186,7 +186,8 @@ mod tests {
         let mac = Mac([2, 0, 0, 0, 0, 1]);
         let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
         let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Any, image, epoch: 3 };
-        let document = StoreAssignments { version: 1, store: "s".into(), generation: 9, machines: vec![machine] };
+        let document =
+            StoreAssignments { version: 1, store: "s".into(), generation: 9, machines: vec![machine], windows: vec![] };
         {
             let store = Store::open(folder.path()).unwrap();
             assert_eq!(store.with(|r| r.standing(mac)), Standing::NoAssignments);

@@ -75,6 +75,7 @@ mod tests {
             store: "store-17".into(),
             fingerprint: "ab".repeat(32),
             mac: "52:54:00:aa:bb:01".into(),
+            entry: None,
             time: OffsetDateTime::UNIX_EPOCH,
         };
         let voucher = signer.vouch(&statement).unwrap();

@@ -30,6 +30,7 @@ impl Store {
             store: self.name.into(),
             fingerprint: fingerprint.into(),
             mac: mac.into(),
+            entry: None,
             time,
         };
         let statement = serde_json::to_string(&statement).unwrap();

@@ -207,6 +207,7 @@ pub async fn vouchers(
         store: shared.credential.store.clone(),
         fingerprint: request.fingerprint.to_ascii_lowercase(),
         mac: mac.to_string(),
+        entry: shared.store.with(|roster| roster.ledger.get(&mac).map(|line| line.entry.clone())),
         time: OffsetDateTime::now_utc(),
     };
     let voucher = shared.signer.vouch(&statement).map_err(|e| bad(&e))?;
@@ -227,7 +228,8 @@ mod tests {
     fn roster() -> Roster {
         let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
         let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Any, image, epoch: 1 };
-        let document = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines: vec![machine] };
+        let document =
+            StoreAssignments { version: 1, store: "s".into(), generation: 1, machines: vec![machine], windows: vec![] };
         Roster { assignments: Some(document), ledger: Default::default() }
     }
 

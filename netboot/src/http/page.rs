@@ -148,6 +148,8 @@ mod tests {
             boot_bytes: 0,
             install_bytes: 0,
             installed: false,
+            tries: 0,
+            paused_until: None,
             steps: vec![line],
         }
     }
@@ -160,6 +162,9 @@ mod tests {
             now: OffsetDateTime::UNIX_EPOCH + Duration::seconds(seconds),
             region_reachable: true,
             events_waiting: 0,
+            events_refused: 0,
+            state_problem: None,
+            windows: vec![],
             dhcp_servers: vec![],
             machines: vec![machine],
         };

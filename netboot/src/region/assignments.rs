@@ -102,7 +102,13 @@ mod tests {
 
     #[test]
     fn only_newer_documents_of_this_store_are_news() {
-        let document = |generation| StoreAssignments { version: 1, store: "s".into(), generation, machines: vec![] };
+        let document = |generation| StoreAssignments {
+            version: 1,
+            store: "s".into(),
+            generation,
+            machines: vec![],
+            windows: vec![],
+        };
         assert_eq!(is_news(None, "s", &document(0)), Ok(true));
         assert_eq!(is_news(Some(3), "s", &document(3)), Ok(false));
         assert_eq!(is_news(Some(3), "s", &document(4)), Ok(true));

@@ -105,6 +105,8 @@ mod tests {
             boot_bytes: 0,
             install_bytes: 0,
             installed: false,
+            tries: 0,
+            paused_until: None,
             steps: vec![StepLine {
                 step: Step::Install,
                 status: StepStatus::Progress,

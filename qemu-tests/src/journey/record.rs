@@ -103,6 +103,8 @@ mod tests {
             boot_bytes: 0,
             install_bytes: 0,
             installed: false,
+            tries: 0,
+            paused_until: None,
             steps: vec![
                 line(Step::PowerOn, 5.0, 5.0),
                 line(Step::Netboot, 6.0, 9.5),

@@ -230,6 +230,7 @@ fn too_many_claims(admitted: &Admitted, new: &NewEnrollment<'_>) -> Refusal {
         store: admitted.store.clone(),
         fingerprint: new.fingerprint.into(),
         mac: admitted.mac.clone(),
+        entry: None,
         time: new.now,
     };
     Refusal {

@@ -87,6 +87,7 @@ impl Db {
             store: store.into(),
             generation: generation.unsigned_abs(),
             machines,
+            windows: vec![],
         })
     }
 }

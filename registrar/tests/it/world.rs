@@ -195,6 +195,7 @@ impl Store {
             store: self.credential.store.clone(),
             fingerprint: machine.fingerprint(),
             mac: mac.into(),
+            entry: None,
             time: OffsetDateTime::now_utc(),
         })
         .unwrap();
