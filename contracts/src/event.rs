@@ -71,6 +71,20 @@ pub enum StepStatus {
     Failed,
 }
 
+impl StepStatus {
+    /// As in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Progress => "progress",
+            Self::Waiting => "waiting",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Event {
     /// Wraps what happened into an event.
     #[must_use]

@@ -1,4 +1,4 @@
-//! `GET /v1/status`: what netboot shows people and monitoring.
+//! `GET /v1/status` and `GET /v1/health`: what netboot shows people and monitoring.
 
 use crate::{event::StepStatus, step::Step, window::WindowStatus};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,29 @@ pub struct StoreStatus {
     pub dhcp_servers: Vec<String>,
     /// Machines that asked for something, the most recent first.
     pub machines: Vec<MachineStatus>,
+}
+
+/// Whether netboot can do its work now: the body of `GET /v1/health`, with HTTP status 200 when ready, else 503.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// True when a machine of this store that is switched on now would be installed.
+    pub ready: bool,
+    /// Why not; empty when ready.
+    pub reasons: Vec<Reason>,
+    /// What does not stop the work yet.
+    #[serde(default)]
+    pub warnings: Vec<Reason>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// A stable code.
+    pub code: String,
+    /// A sentence: what is wrong, and what to do.
+    pub message: String,
 }
 
 /// One machine.

@@ -12,7 +12,7 @@ use contracts::{
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
     medium::Medium,
     rollout::{Ring, Rollout, Window},
-    status::{MachineStatus, StepLine, StoreStatus},
+    status::{Health, MachineStatus, Reason, StepLine, StoreStatus},
     step::Step,
     store::{MachineSelector, StoreAssignments, StoreCredential, StoreMachine},
     voucher::{Voucher, VoucherRequest, VoucherStatement},
@@ -352,6 +352,12 @@ fn events_and_status() {
     let action = WindowAction::Open { minutes: Some(30), machines: None };
     let request = WindowRequest { version: VERSION, pin: "123456".into(), window: None, action };
     golden("window-request", &request);
+    let reason = Reason { code: "region-unreachable".into(), message: "the region does not answer".into() };
+    golden("health", &Health { version: VERSION, ready: true, reasons: vec![], warnings: vec![reason] });
+    for status in [StepStatus::Started, StepStatus::Progress, StepStatus::Waiting, StepStatus::Done, StepStatus::Failed]
+    {
+        assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+    }
     golden(
         "store-status",
         &StoreStatus {

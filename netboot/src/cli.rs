@@ -1,5 +1,7 @@
 //! The command line.
 
+mod status;
+
 use crate::{boot_files::name_of, service::Prepared};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -33,6 +35,17 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// How log lines are written.
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+    },
+    /// Ask the running service how it is, and what each machine is doing.
+    Status {
+        #[command(flatten)]
+        arguments: status::Arguments,
+        /// Print JSON: the documents of `/v1/health` and `/v1/status`.
+        #[arg(long)]
+        json: bool,
     },
     /// Check the configuration, the files that it names, and the repository's signatures.
     Check {
@@ -47,22 +60,25 @@ enum Command {
     },
 }
 
+/// How log lines are written, to standard error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for log collectors.
+    Json,
+}
+
 /// Runs the program and turns errors into the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Data goes to standard output, everything else to standard error.
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        // Otherwise a closed standard error would end the service by a panic.
-        .log_internal_errors(false)
-        .init();
+    let format = match &arguments.command {
+        Command::Serve { log_format, .. } => *log_format,
+        _ => LogFormat::Text,
+    };
+    start_log(format);
     match run(arguments.command) {
         Ok(()) => Code::Done.into(),
         Err(error) if reader_went_away(&error) => Code::Done.into(),
@@ -70,6 +86,24 @@ pub fn main() -> ExitCode {
             let _ = report(&mut std::io::stderr().lock(), &error);
             code(&error).into()
         }
+    }
+}
+
+/// Data goes to standard output, everything else to standard error.
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        // Otherwise a closed standard error would end the service by a panic.
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }
 
@@ -123,6 +157,8 @@ fn hint(error: &anyhow::Error) -> &'static str {
         "run it again; it has changed nothing"
     } else if let Some(lack @ (Lack::Space | Lack::Writable)) = Lack::of(error.as_ref()) {
         lack.hint()
+    } else if error.is::<status::AskError>() {
+        "is the service running there (`netboot serve`)? `--url` takes http://ADDRESS[:PORT] of the store LAN"
     } else if error.is::<ConfigError>() {
         "correct the configuration file, then run `netboot check --config FILE`"
     } else if let Some(InputError::Credential(..)) = error.downcast_ref() {
@@ -170,7 +206,17 @@ fn run(command: Command) -> Result<()> {
             write_out(&text)?;
             checked
         }
-        Command::Serve { config } => {
+        Command::Status { arguments, json } => {
+            let answer = runtime()?.block_on(status::ask(&arguments))?;
+            if json {
+                let mut text = serde_json::to_vec_pretty(&answer).context("cannot write JSON")?;
+                text.push(b'\n');
+                write_out(&text)
+            } else {
+                write_out(status::table(&answer).as_bytes())
+            }
+        }
+        Command::Serve { config, .. } => {
             // Before there is a thread: what needs rights is opened, and then they are given up.
             let opened = Prepared::read(&config)?.open()?;
             runtime()?.block_on(opened.serve())

@@ -68,6 +68,7 @@ fn handle(shared: &Shared, port: Port, source: SocketAddrV4, bytes: &[u8]) -> Op
     let packet = match Packet::read(bytes) {
         Ok(packet) => packet,
         Err(error) => {
+            shared.metrics.dhcp(port, None);
             log(shared, &source.to_string(), &format!("silent: {error}"));
             return None;
         }
@@ -77,6 +78,11 @@ fn handle(shared: &Shared, port: Port, source: SocketAddrV4, bytes: &[u8]) -> Op
     let arrival = Arrival { port, server: shared.address, base_url: &shared.base_url, source, neighbour };
     let outcome = answer(&packet, &arrival, &ByRoster { shared });
     note(shared, &outcome);
+    let answer = match &outcome.decision {
+        Decision::Reply { kind, .. } => Some(*kind),
+        Decision::Silence(_) => None,
+    };
+    shared.metrics.dhcp(port, answer);
     let subject = outcome.mac.map_or_else(|| source.to_string(), |mac| mac.to_string());
     match outcome.decision {
         Decision::Reply { bytes, destination, kind, what } => {

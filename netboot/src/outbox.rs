@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use uuid::Uuid;
 
 /// Events that the queue holds. A journey makes some hundreds.
-const MOST: usize = 4096;
+pub const MOST: usize = 4096;
 /// Ids that are remembered, to drop repeats.
 const REMEMBERED: usize = 4 * MOST;
 

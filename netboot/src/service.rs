@@ -171,6 +171,7 @@ impl Opened {
             region_reachable: AtomicBool::new(false),
             guids: Mutex::default(),
             dhcp_servers: Mutex::default(),
+            metrics: crate::metrics::Metrics::default(),
             quiet: crate::quiet_log::QuietLog::default(),
         });
         let (tasks, region) = (TaskTracker::new(), Arc::new(region));

@@ -5,6 +5,7 @@ use crate::{
     boot_files::BootFiles,
     config::Live,
     interface::Neighbours,
+    metrics::Metrics,
     outbox::{Full, Outbox},
     proto::{dhcp::guids::Guids, mac::Mac},
     quiet_log::QuietLog,
@@ -66,6 +67,8 @@ pub struct Shared {
     pub guids: Mutex<Guids>,
     /// DHCP servers that clients have chosen.
     pub dhcp_servers: Mutex<BTreeSet<Ipv4Addr>>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Keeps repeats out of the log.
     pub quiet: QuietLog,
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     boot_files::BootFile,
+    metrics::Way,
     proto::{
         mac::Mac,
         tftp::{
@@ -138,6 +139,7 @@ impl Server {
         let mac = self.shared.neighbours.find(client.ip());
         loop {
             if let Err(error) = self.transfer(client, mac, request, &file, &mut restarts).await {
+                self.shared.metrics.tftp(None);
                 tracing::warn!("the transfer to {client} broke: {error}");
             }
             let mut transfers = lock(&self.transfers);
@@ -207,6 +209,7 @@ impl Server {
                 }
             }
         }
+        self.shared.metrics.tftp(transfer.outcome());
         let who = mac.map_or_else(|| client.to_string(), |mac| mac.to_string());
         match transfer.outcome() {
             Some(Outcome::Complete { .. }) => tracing::info!("{who}: {} was sent whole by TFTP", request.name),
@@ -224,7 +227,11 @@ impl Server {
         let whole = file.validators.length;
         let complete = matches!(transfer.outcome(), Some(Outcome::Complete { .. }));
         let acknowledged = if complete { whole } else { transfer.acknowledged_bytes().min(whole.saturating_sub(1)) };
-        let Some(mac) = mac.filter(|_| acknowledged > *counted) else { return };
+        self.shared.metrics.sent(Way::Tftp, acknowledged.saturating_sub(*counted));
+        let Some(mac) = mac.filter(|_| acknowledged > *counted) else {
+            *counted = acknowledged.max(*counted);
+            return;
+        };
         let now = OffsetDateTime::now_utc();
         let progress = if complete { 1.0 } else { acknowledged as f64 / whole as f64 };
         let event = lock(&self.shared.board).boot_sent(now, mac, acknowledged - *counted, file.progress(progress));

@@ -2,6 +2,7 @@
 
 use super::{ApiError, Peer};
 use crate::{
+    metrics::Way,
     proto::{
         http::{Conditions, Plan, Validators, plan, relative_path},
         mac::Mac,
@@ -77,6 +78,7 @@ async fn boot(shared: &Arc<Shared>, mac: Option<Mac>, name: &str, request: &Aske
     let mut at = from;
     let counted = pieces(bytes).inspect(move |piece| {
         at += piece.len() as u64;
+        shared.metrics.sent(Way::Boot, piece.len() as u64);
         let Some(mac) = mac else { return };
         let now = OffsetDateTime::now_utc();
         let event =
@@ -120,7 +122,9 @@ async fn repository(shared: &Arc<Shared>, mac: Option<Mac>, path: &str, request:
     })?;
     let shared = Arc::clone(shared);
     let counted = ReaderStream::with_capacity(file.take(reply.length), PIECE).inspect(move |piece| {
-        if let (Some(mac), Ok(piece)) = (mac, piece) {
+        let Ok(piece) = piece else { return };
+        shared.metrics.sent(Way::Repository, piece.len() as u64);
+        if let Some(mac) = mac {
             lock(&shared.board).install_sent(OffsetDateTime::now_utc(), mac, piece.len() as u64);
         }
     });

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod files;
+pub mod operation;
 pub mod page;
 pub mod serve;
 
@@ -11,6 +12,7 @@ use crate::{proto::mac::Mac, shared::Shared};
 use axum::{
     Json, Router,
     http::StatusCode,
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -62,6 +64,9 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/machines", post(api::machines))
         .route("/v1/events", post(api::events))
         .route("/v1/vouchers", post(api::vouchers))
+        .route("/v1/health", get(operation::health))
+        .route("/metrics", get(operation::metrics))
         .fallback(files::any)
+        .layer(from_fn_with_state(Arc::clone(&shared), operation::count))
         .with_state(shared)
 }

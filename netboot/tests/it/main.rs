@@ -4,6 +4,7 @@ mod agent;
 mod common;
 mod errors;
 mod files;
+mod operation;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod region;
