@@ -49,7 +49,7 @@ impl Facts {
 
 fn room(folder: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(folder).ok()?;
-    Some(u64::from(found.blocks_available()).saturating_mul(found.fragment_size()))
+    Some(found.blocks_available().saturating_mul(found.fragment_size()))
 }
 
 /// Judges. A region that is out of reach is no reason: the store goes on with what it has.
