@@ -168,7 +168,7 @@ fn hint(error: &anyhow::Error) -> &'static str {
     } else if error.is::<InterfaceError>() {
         "set `interface` and `address` to what `ip -4 address` shows for the store LAN"
     } else if error.is::<SocketError>() {
-        "stop the other program, or give netboot another address or port; DHCP's port may be shared, the others not"
+        "stop the other program, or give netboot another address or port; with CAP_NET_RAW, DHCP's port may stay with its holder"
     } else if let Some(BootError::Read(..)) = error.downcast_ref() {
         "sync the repository to the folder that `repository` names"
     } else if error.is::<BootError>() {

@@ -17,6 +17,8 @@ struct RawConfig {
     api_version: String,
     kind: String,
     interface: String,
+    #[serde(default)]
+    mode: Mode,
     address: Option<Ipv4Addr>,
     #[serde(default = "http_port")]
     http_port: u16,
@@ -44,6 +46,18 @@ impl Default for RawPorts {
     }
 }
 
+/// How netboot takes part in the LAN's DHCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Mode {
+    /// Beside the store's DHCP server, on this host or another: it answers the boot question and lends no address.
+    #[default]
+    #[serde(rename = "proxy")]
+    Proxy,
+    /// Only on port 4011, where the store's DHCP server sends PXE clients. See docs/pxe.md for what that costs.
+    #[serde(rename = "4011-only")]
+    Only4011,
+}
+
 const fn http_port() -> u16 {
     80
 }
@@ -57,6 +71,8 @@ const fn relay_port() -> u16 {
 pub struct Config {
     /// The interface on the store LAN.
     pub interface: String,
+    /// How netboot takes part in the LAN's DHCP.
+    pub mode: Mode,
     /// The address on it; the interface's first IPv4 address when absent.
     pub address: Option<Ipv4Addr>,
     /// Port of the HTTP service.
@@ -164,6 +180,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {
             interface: raw.interface,
+            mode: raw.mode,
             address: raw.address,
             http_port: raw.http_port,
             relay_port: raw.relay_port,
@@ -201,6 +218,9 @@ credential: store.json
         let config = parse(GOOD).unwrap();
         assert_eq!((config.http_port, config.relay_port, config.dhcp_port), (80, 7443, 67));
         assert_eq!(config.repository, Path::new("/etc/shelfboot/repo"));
+        assert_eq!(config.mode, Mode::Proxy);
+        assert_eq!(parse(&format!("{GOOD}mode: 4011-only\n")).unwrap().mode, Mode::Only4011);
+        assert!(parse(&format!("{GOOD}mode: none\n")).unwrap_err().contains("4011-only"));
         assert_eq!(config.state, Path::new("/var/lib/shelfboot"));
         let tested = parse(&format!("{GOOD}address: 10.77.0.2\nports: {{dhcp: 1067}}\n")).unwrap();
         assert_eq!((tested.dhcp_port, tested.tftp_port), (1067, 69));

@@ -1,7 +1,8 @@
-//! The shell around [`crate::proto::dhcp`]: two UDP sockets, one line in the log per decision.
+//! The shell around [`crate::proto::dhcp`]: ports 67 and 4011, one line in the log per decision.
 
 use crate::{
     boot_files::{bios, name_of},
+    lan::ears::{Ear, Heard},
     proto::{
         dhcp::{
             decide::{Arrival, Decision, Family, Kind, Outcome, Policy, Port, Ruling, Starts, answer},
@@ -12,35 +13,31 @@ use crate::{
     roster::Standing,
     shared::{Shared, lock},
 };
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
 use std::{
-    io::{self, IoSlice},
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    os::fd::AsRawFd,
+    net::{IpAddr, SocketAddrV4},
     sync::Arc,
     time::Instant,
 };
 use time::OffsetDateTime;
-use tokio::{io::Interest, net::UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// Answers one port until told to stop.
-pub async fn run(shared: Arc<Shared>, socket: UdpSocket, port: Port, stop: CancellationToken) {
+pub async fn run(shared: Arc<Shared>, ear: Ear, port: Port, stop: CancellationToken) {
     let mut buffer = vec![0; 2048];
     loop {
-        let received = tokio::select! {
+        let heard = tokio::select! {
             () = stop.cancelled() => return,
-            received = socket.recv_from(&mut buffer) => received,
+            heard = ear.hear(&mut buffer) => heard,
         };
-        match received {
-            Ok((length, SocketAddr::V4(source))) => {
-                if let Some((bytes, destination)) = handle(&shared, port, source, &buffer[..length])
-                    && let Err(error) = send(&socket, &bytes, shared.address, destination).await
+        match heard {
+            Ok(heard) => {
+                let bytes = &buffer[heard.content.clone()];
+                if let Some((answer, destination)) = handle(&shared, port, &heard, bytes)
+                    && let Err(error) = ear.say(&answer, shared.address, destination).await
                 {
                     tracing::warn!("an answer to {destination} could not be sent: {error}");
                 }
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!("receiving failed: {error}");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -49,22 +46,8 @@ pub async fn run(shared: Arc<Shared>, socket: UdpSocket, port: Port, stop: Cance
     }
 }
 
-/// Sends from the configured address, which need not be the interface's first.
-async fn send(socket: &UdpSocket, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
-    let info = nix::libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ipi_spec_dst: nix::libc::in_addr { s_addr: u32::from(from).to_be() },
-        ipi_addr: nix::libc::in_addr { s_addr: 0 },
-    };
-    let to = SockaddrIn::from(to);
-    let send = || {
-        let (part, control) = ([IoSlice::new(bytes)], [ControlMessage::Ipv4PacketInfo(&info)]);
-        sendmsg(socket.as_raw_fd(), &part, &control, MsgFlags::empty(), Some(&to)).map_err(io::Error::from)
-    };
-    socket.async_io(Interest::WRITABLE, send).await.map(drop)
-}
-
-fn handle(shared: &Shared, port: Port, source: SocketAddrV4, bytes: &[u8]) -> Option<(Vec<u8>, SocketAddrV4)> {
+fn handle(shared: &Shared, port: Port, heard: &Heard, bytes: &[u8]) -> Option<(Vec<u8>, SocketAddrV4)> {
+    let source = heard.source;
     let packet = match Packet::read(bytes) {
         Ok(packet) => packet,
         Err(error) => {
@@ -74,7 +57,12 @@ fn handle(shared: &Shared, port: Port, source: SocketAddrV4, bytes: &[u8]) -> Op
         }
     };
     listen(shared, port, &packet);
-    let neighbour = if packet.hlen == 6 { None } else { shared.neighbours.find(IpAddr::V4(*source.ip())) };
+    // The frame's sender is the client itself, unless a relay passed it on.
+    let sender = heard.sender.filter(|_| packet.giaddr.is_unspecified());
+    let neighbour = match packet.hlen {
+        6 => None,
+        _ => sender.or_else(|| shared.neighbours.find(IpAddr::V4(*source.ip()))),
+    };
     let arrival = Arrival { port, server: shared.address, base_url: &shared.base_url, source, neighbour };
     let outcome = answer(&packet, &arrival, &ByRoster { shared });
     note(shared, &outcome);

@@ -18,6 +18,7 @@ pub mod dhcp_server;
 pub mod health;
 pub mod http;
 pub mod interface;
+pub mod lan;
 pub mod metrics;
 pub mod outbox;
 pub mod proto;

@@ -3,9 +3,10 @@
 use crate::{
     boot_files::{BootFiles, Source},
     boot_watch,
-    config::{Config, Live},
+    config::{Config, Live, Mode},
     dhcp_server, http,
     interface::{self, Neighbours},
+    lan::ears::{self, Ear},
     outbox::Outbox,
     proto::dhcp::decide::Port,
     region::{self, client::Region},
@@ -90,8 +91,12 @@ impl Prepared {
         let (name, address) = (&self.config.interface, self.address);
         // Every socket first: a half-started service would answer some and not others.
         let any = Ipv4Addr::UNSPECIFIED;
-        let dhcp = sockets::udp("DHCP", name, any, self.config.dhcp_port, true)?;
-        let proxy = sockets::udp("PXE boot server", name, any, self.config.proxy_port, false)?;
+        let dhcp = match self.config.mode {
+            Mode::Proxy => Some(ears::proxy(name, self.config.dhcp_port)?),
+            Mode::Only4011 => None,
+        };
+        let proxy_port = self.config.proxy_port;
+        let proxy = ears::Opened::Udp(sockets::udp("PXE boot server", name, any, proxy_port, false)?, proxy_port);
         let tftp = sockets::udp("TFTP", name, address, self.config.tftp_port, false)?;
         let web = sockets::tcp("HTTP", address, self.config.http_port)?;
         let relay = sockets::tcp("relay to the region", address, self.config.relay_port)?;
@@ -114,8 +119,8 @@ impl Prepared {
 pub struct Opened {
     /// What was read before.
     pub prepared: Prepared,
-    dhcp: std::net::UdpSocket,
-    proxy: std::net::UdpSocket,
+    dhcp: Option<ears::Opened>,
+    proxy: ears::Opened,
     tftp: std::net::UdpSocket,
     web: std::net::TcpListener,
     relay: std::net::TcpListener,
@@ -152,7 +157,9 @@ impl Opened {
         let take = "the runtime does not take a socket";
         let udp = |socket| UdpSocket::from_std(socket).context(take);
         let tcp = |socket| TcpListener::from_std(socket).context(take);
-        let (dhcp, proxy, tftp, web, relay) = (udp(dhcp)?, udp(proxy)?, udp(tftp)?, tcp(web)?, tcp(relay)?);
+        let ear = |opened| Ear::new(opened).context(take);
+        let (dhcp, proxy) = (dhcp.map(ear).transpose()?, ear(proxy)?);
+        let (tftp, web, relay) = (udp(tftp)?, tcp(web)?, tcp(relay)?);
         let port = web.local_addr().context("the HTTP socket has no address")?.port();
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
         let shared = Arc::new(Shared {
@@ -176,7 +183,9 @@ impl Opened {
         });
         let (tasks, region) = (TaskTracker::new(), Arc::new(region));
         let of = || Arc::clone(&shared);
-        tasks.spawn(dhcp_server::run(of(), dhcp, Port::Dhcp, stop.clone()));
+        if let Some(dhcp) = dhcp {
+            tasks.spawn(dhcp_server::run(of(), dhcp, Port::Dhcp, stop.clone()));
+        }
         tasks.spawn(dhcp_server::run(of(), proxy, Port::Proxy, stop.clone()));
         tasks.spawn(tftp_server::run(of(), tftp, mtu, stop.clone()));
         tasks.spawn(http::serve::run(web, http::router(of()), stop.clone()));

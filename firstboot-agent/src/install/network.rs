@@ -20,6 +20,8 @@ use time::OffsetDateTime;
 /// Rounds over all network cards. Spanning tree keeps a port silent for thirty seconds and more after link-up, and
 /// a store's switch may start at the same time as we do.
 const ROUNDS: u32 = 20;
+/// Rounds before port 4011 is tried.
+const ROUNDS_BEFORE_4011: u32 = 2;
 
 /// What the step finds.
 #[derive(Debug)]
@@ -73,10 +75,18 @@ async fn ask(links: &Links, nic: &Nic, round: u32, named: Option<&str>) -> Resul
     // RFC 2131, 4.1: waits of 4, 8, 16 s between tries; we are shorter at first, because the LAN is usually there.
     let limit = Duration::from_secs(1 << round.min(4)).min(Duration::from_secs(10));
     let heard = dhcp::discover(&nic.kernel_name, mac, true, limit).await?;
-    let base = heard.netboot.or_else(|| named.map(str::to_owned));
-    let (Some(offer), Some(base)) = (heard.offer, base) else { return Ok(None) };
+    let Some(offer) = heard.offer else { return Ok(None) };
+    let mut base = heard.netboot.or_else(|| named.map(str::to_owned));
+    // A late answer to the DISCOVER is more likely than a netboot on port 4011 alone, so that has to wait its turn.
+    if base.is_none() && round < ROUNDS_BEFORE_4011 {
+        return Ok(None);
+    }
     let lease = dhcp::accept(&nic.kernel_name, mac, &offer, Duration::from_secs(5)).await?;
     links.configure(&nic.kernel_name, lease.address, lease.prefix, lease.router).await?;
+    if base.is_none() {
+        base = dhcp::ask_boot_servers(&nic.kernel_name, mac, &lease.likely_boot_servers(), limit).await?;
+    }
+    let Some(base) = base else { return Ok(None) };
     Ok(Some((lease.address.to_string(), Netboot::new(&base)?)))
 }
 

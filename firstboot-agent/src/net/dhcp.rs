@@ -1,6 +1,9 @@
 //! Finding netboot, and getting an address: one DHCPDISCOVER serves both. The store's DHCP server offers the
 //! address; netboot's ProxyDHCP answer (no address, our vendor class) carries its base URL in option 43.
 //!
+//! Where netboot serves port 4011 alone, nobody answers the DISCOVER for it. Then it is asked there, at the addresses
+//! where it is most likely: the DHCP server's and the router's.
+//!
 //! The broadcast flag is always set: this host cannot hear unicast before it has an address (RFC 2131, 4.1).
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +21,8 @@ use tokio::{net::UdpSocket, time::Instant};
 
 /// How long offers are collected after the first useful one.
 const LINGER: Duration = Duration::from_millis(300);
+/// Where boot servers listen (PXE 2.1, section 2.2.1).
+const BOOT_SERVER_PORT: u16 = 4011;
 
 /// An address, as the store's DHCP server lent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +52,59 @@ impl Heard {
         if message.kind() != Some(MessageType::Offer) {
             return;
         }
+        // Where netboot is the DHCP server too, one offer says both.
         if let Some(url) = message.netboot_url() {
             self.netboot.get_or_insert(url);
-        } else if let Some(lease) = message.lease() {
+        }
+        if let Some(lease) = message.lease() {
             self.offer.get_or_insert(lease);
         }
     }
+}
+
+impl Lease {
+    /// Where netboot may be when it did not answer the DISCOVER.
+    #[must_use]
+    pub fn likely_boot_servers(&self) -> Vec<Ipv4Addr> {
+        let mut servers = vec![self.server];
+        servers.extend(self.router.filter(|router| *router != self.server));
+        servers
+    }
+}
+
+/// Asks these addresses on the boot server port, all at once, for at most `limit`. This host needs an address on the interface.
+///
+/// # Errors
+/// When the socket cannot be used. Silence is not an error.
+pub async fn ask_boot_servers(
+    interface: &str,
+    mac: [u8; 6],
+    servers: &[Ipv4Addr],
+    limit: Duration,
+) -> Result<Option<String>> {
+    let socket = UdpSocket::from_std(bound(interface, 0).context("opening a socket for the boot server port")?)?;
+    let xid = rand::random();
+    let mut inform = message(xid, mac, MessageType::Inform);
+    inform.opts_mut().insert(DhcpOption::ClassIdentifier(VENDOR_CLASS.into()));
+    let bytes = encode(&inform)?;
+    let mut asked = false;
+    for server in servers {
+        // One that is not there must not keep the others from being asked.
+        asked |= socket.send_to(&bytes, SocketAddrV4::new(*server, BOOT_SERVER_PORT)).await.is_ok();
+    }
+    let end = Instant::now() + limit;
+    let mut buffer = [0; 2048];
+    while asked && let Ok(received) = tokio::time::timeout_at(end, socket.recv(&mut buffer)).await {
+        // Nobody has the port: the kernel says so by an error, and others may still answer.
+        let Ok(length) = received else { continue };
+        let url = reply(&buffer[..length], xid, mac)
+            .filter(|answer| answer.kind() == Some(MessageType::Ack))
+            .and_then(|answer| answer.netboot_url());
+        if url.is_some() {
+            return Ok(url);
+        }
+    }
+    Ok(None)
 }
 
 /// Asks the LAN behind `interface` once, for at most `limit`. With `want_address` an answer is complete when both
@@ -112,11 +164,11 @@ pub async fn accept(interface: &str, mac: [u8; 6], offer: &Lease, limit: Duratio
 }
 
 fn socket(interface: &str) -> Result<UdpSocket> {
-    let socket = nix_socket(interface).with_context(|| format!("opening the DHCP client's socket on {interface}"))?;
+    let socket = bound(interface, 68).with_context(|| format!("opening the DHCP client's socket on {interface}"))?;
     Ok(UdpSocket::from_std(socket)?)
 }
 
-fn nix_socket(interface: &str) -> Result<std::net::UdpSocket> {
+fn bound(interface: &str, port: u16) -> Result<std::net::UdpSocket> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
@@ -124,18 +176,22 @@ fn nix_socket(interface: &str) -> Result<std::net::UdpSocket> {
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     setsockopt(&socket, sockopt::Broadcast, &true)?;
     setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
-    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::new(0, 0, 0, 0, 68))?;
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn::new(0, 0, 0, 0, port))?;
     Ok(socket.into())
 }
 
 async fn send(socket: &UdpSocket, message: &Message) -> Result<()> {
+    let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
+    socket.send_to(&encode(message)?, everyone).await.context("sending a DHCP message")?;
+    Ok(())
+}
+
+fn encode(message: &Message) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     message.encode(&mut Encoder::new(&mut bytes)).context("encoding a DHCP message")?;
     // BOOTP relays and old servers drop shorter packets (RFC 1542, 2.1).
     bytes.resize(bytes.len().max(300), 0);
-    let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
-    socket.send_to(&bytes, everyone).await.context("sending a DHCP message")?;
-    Ok(())
+    Ok(bytes)
 }
 
 fn message(xid: u32, mac: [u8; 6], kind: MessageType) -> Message {
@@ -272,9 +328,41 @@ mod tests {
         assert_eq!((lease.address, lease.prefix, lease.router), (address, 24, Some(Ipv4Addr::new(10, 77, 0, 1))));
         assert_eq!(heard.netboot.as_deref(), Some("http://10.77.0.2"));
 
+        let mut both = Heard::default();
+        let answer = [proxy.clone(), vec![DhcpOption::Router(vec![Ipv4Addr::new(10, 77, 0, 1)])]].concat();
+        both.take(&offer(address, 7, answer), 7, MAC);
+        let lease = both.offer.unwrap();
+        assert_eq!((lease.address, both.netboot.is_some()), (address, true), "netboot as the DHCP server");
+        assert_eq!(lease.likely_boot_servers(), [Ipv4Addr::new(10, 77, 0, 1)]);
+
         let mut other = Heard::default();
         other.take(&offer(Ipv4Addr::UNSPECIFIED, 8, proxy), 7, MAC);
         assert_eq!(other, Heard::default(), "an answer to somebody else's question");
+    }
+
+    #[tokio::test]
+    async fn a_boot_server_on_its_own_port_is_asked_and_a_missing_one_costs_nothing() {
+        let server = UdpSocket::bind(("127.0.0.1", BOOT_SERVER_PORT)).await.unwrap();
+        let answering = tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+            assert!(length >= 300 && buffer[..length].windows(3).any(|part| part == [53, 1, 8]));
+            let options = vec![
+                DhcpOption::ClassIdentifier(VENDOR_CLASS.into()),
+                DhcpOption::VendorExtensions(discovery::encode("http://127.0.0.1").unwrap()),
+            ];
+            let xid = u32::from_be_bytes(buffer[4..8].try_into().unwrap());
+            let mut bytes = offer(Ipv4Addr::UNSPECIFIED, xid, options);
+            let kind = bytes.windows(3).position(|part| part == [53, 1, 2]).unwrap();
+            bytes[kind + 2] = 5;
+            server.send_to(&bytes, from).await.unwrap();
+        });
+        let servers = [Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::LOCALHOST];
+        let found = ask_boot_servers("lo", MAC, &servers, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(found.as_deref(), Some("http://127.0.0.1"));
+        answering.await.unwrap();
+        let nobody = [Ipv4Addr::new(127, 0, 0, 9)];
+        assert_eq!(ask_boot_servers("lo", MAC, &nobody, Duration::from_millis(50)).await.unwrap(), None);
     }
 
     proptest! {

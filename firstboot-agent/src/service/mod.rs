@@ -134,7 +134,13 @@ async fn find_store(machine: &mut Machine) -> Result<(Netboot, Assignment), Fail
             let Ok(heard) = dhcp::discover(&nic.kernel_name, mac, false, Duration::from_secs(2)).await else {
                 continue;
             };
-            let Some(base) = heard.netboot else { continue };
+            let mut base = heard.netboot;
+            if let (None, Some(offer)) = (&base, &heard.offer) {
+                let asked =
+                    dhcp::ask_boot_servers(&nic.kernel_name, mac, &offer.likely_boot_servers(), Duration::from_secs(1));
+                base = asked.await.unwrap_or_default();
+            }
+            let Some(base) = base else { continue };
             let netboot = Netboot::new(&base).code("network")?;
             machine.mac.clone_from(&nic.mac);
             if let Some(assignment) = ask(machine, &netboot, facts.clone(), end).await? {

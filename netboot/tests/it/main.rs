@@ -4,6 +4,7 @@ mod agent;
 mod common;
 mod errors;
 mod files;
+mod lan;
 mod operation;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;

@@ -35,7 +35,7 @@ const TAKE_THE_FILE: [u8; 4] = [6, 1, 8, 255];
 pub enum Port {
     /// 67: everybody's broadcasts.
     Dhcp,
-    /// 4011: PXE clients that were told of this server.
+    /// 4011: PXE clients that were told of this server, and agents that guess where it is.
     Proxy,
 }
 
@@ -114,6 +114,8 @@ pub enum Kind {
     ScriptOffer,
     /// The answer to the agent.
     AgentOffer,
+    /// The answer to the agent on port 4011.
+    AgentAck,
 }
 
 impl fmt::Display for Kind {
@@ -124,6 +126,7 @@ impl fmt::Display for Kind {
             Self::HttpOffer => "HTTP Boot offer",
             Self::ScriptOffer => "offer to iPXE",
             Self::AgentOffer => "offer to the agent",
+            Self::AgentAck => "acknowledgement to the agent",
         })
     }
 }
@@ -229,7 +232,12 @@ fn decide(
         (Port::Dhcp, MessageType::Discover, Family::BiosIpxe) => Kind::ScriptOffer,
         (Port::Dhcp, MessageType::Discover, Family::UefiHttp) => Kind::HttpOffer,
         (Port::Dhcp, MessageType::Discover, Family::Agent) => Kind::AgentOffer,
-        (Port::Proxy, MessageType::Request | MessageType::Inform, Family::UefiPxe | Family::BiosPxe) => Kind::PxeAck,
+        (
+            Port::Proxy,
+            MessageType::Request | MessageType::Inform,
+            Family::UefiPxe | Family::BiosPxe | Family::BiosIpxe,
+        ) => Kind::PxeAck,
+        (Port::Proxy, MessageType::Inform, Family::Agent) => Kind::AgentAck,
         _ => return Err(Silence::NotForUs(message)),
     };
     if packet.guid().is_err() {
@@ -250,14 +258,14 @@ fn compose(
     mac: Option<Mac>,
 ) -> Result<Answer, Silence> {
     let blank = Answer {
-        ack: kind == Kind::PxeAck,
+        ack: matches!(kind, Kind::PxeAck | Kind::AgentAck),
         server: arrival.server,
         class: "PXEClient",
         file: None,
         vendor: None,
         broadcast: arrival.port == Port::Dhcp,
     };
-    if kind == Kind::AgentOffer {
+    if matches!(kind, Kind::AgentOffer | Kind::AgentAck) {
         // The agent gets netboot's address whatever becomes of it: the reason for a refusal comes by HTTP.
         let url = contracts::discovery::encode(arrival.base_url).map_err(|e| Silence::Policy(e.to_string()))?;
         return Ok(Answer { class: contracts::discovery::VENDOR_CLASS, vendor: Some(url), ..blank });
@@ -272,10 +280,10 @@ fn compose(
         Ruling::Silent(reason) => return Err(Silence::Policy(reason)),
     };
     let url = || Some(format!("{}/boot/{name}", arrival.base_url));
-    Ok(match (kind, family) {
-        (Kind::HttpOffer, _) => Answer { class: "HTTPClient", file: url(), ..blank },
-        (Kind::ScriptOffer, _) => Answer { file: url(), vendor: Some(TAKE_THE_FILE.to_vec()), ..blank },
-        (_, Family::BiosPxe) => Answer { file: Some(name), vendor: Some(TAKE_THE_FILE.to_vec()), ..blank },
+    Ok(match family {
+        Family::UefiHttp => Answer { class: "HTTPClient", file: url(), ..blank },
+        Family::BiosIpxe => Answer { file: url(), vendor: Some(TAKE_THE_FILE.to_vec()), ..blank },
+        Family::BiosPxe => Answer { file: Some(name), vendor: Some(TAKE_THE_FILE.to_vec()), ..blank },
         _ => Answer { file: Some(name), ..blank },
     })
 }

@@ -114,6 +114,10 @@ fn any_ipxe_on_bios_gets_the_script_and_never_ipxe_again() {
         assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"http://10.77.0.2/boot/k8s-worker.ipxe\0");
         assert!(message.fname().unwrap().starts_with(b"http://10.77.0.2/boot/k8s-worker.ipxe"));
     }
+    // Where the DHCP server names only the class, iPXE asks on port 4011.
+    let (message, destination, kind) = reply(ask(&Sample::bios_ipxe().option(53, &[3]), Port::Proxy, &boots()));
+    assert_eq!((kind, destination.port()), (Kind::PxeAck, 4011));
+    assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"http://10.77.0.2/boot/k8s-worker.ipxe\0");
     let uefi = Sample::edk2_pxe().option(77, b"iPXE").option(175, &[0xb1, 0, 1, 1]);
     let (message, ..) = reply(ask(&uefi, Port::Dhcp, &boots()));
     assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"k8s-worker.efi\0", "UEFI starts the signed file");
@@ -165,6 +169,13 @@ fn the_agent_gets_the_base_url_even_when_its_machine_is_not_served() {
     let (message, destination, kind) = reply(ask(&sample, Port::Dhcp, &nobody));
     assert_eq!((kind, destination.port()), (Kind::AgentOffer, 68));
     assert_eq!(text(&message, OptionCode::ClassIdentifier).unwrap(), b"shelfboot-agent");
+    let url = contracts::discovery::decode(&text(&message, OptionCode::VendorExtensions).unwrap()).unwrap();
+    assert_eq!(url, "http://10.77.0.2");
+
+    // Where the LAN's DHCP server leaves no room for a proxy, the agent asks its address on port 4011.
+    let (message, destination, kind) = reply(ask(&sample.option(53, &[8]), Port::Proxy, &nobody));
+    assert_eq!((kind, destination), (Kind::AgentAck, SocketAddrV4::new(CLIENT, 4011)));
+    assert_eq!(message.opts().msg_type(), Some(v4::MessageType::Ack));
     let url = contracts::discovery::decode(&text(&message, OptionCode::VendorExtensions).unwrap()).unwrap();
     assert_eq!(url, "http://10.77.0.2");
 }

@@ -1,5 +1,6 @@
 //! A running netboot on the loopback: a signed repository, a credential, durable assignments.
 
+pub(crate) mod namespace;
 pub(crate) mod tuf;
 
 use contracts::{
@@ -80,17 +81,21 @@ impl World {
     }
 
     pub(crate) fn write_config(&self) -> PathBuf {
+        self.write_config_for(
+            "lo",
+            &format!("ports: {{dhcp: {}, tftp: {}, proxy: {}}}", free_udp(), self.tftp, free_udp()),
+        )
+    }
+
+    /// The configuration for another interface, with further lines.
+    pub(crate) fn write_config_for(&self, interface: &str, more: &str) -> PathBuf {
         let folder = self.folder.path();
         std::fs::write(folder.join("store.json"), serde_json::to_vec(&self.credential).unwrap()).unwrap();
         let text = format!(
-            "apiVersion: shelfboot.dev/v1\nkind: Netboot\ninterface: lo\nhttpPort: {}\nrelayPort: {}\n\
-             repository: repository\ntrust: root.json\nstate: state\ncredential: store.json\n\
-             ports: {{dhcp: {}, tftp: {}, proxy: {}}}\n",
+            "apiVersion: shelfboot.dev/v1\nkind: Netboot\ninterface: {interface}\nhttpPort: {}\nrelayPort: {}\n\
+             repository: repository\ntrust: root.json\nstate: state\ncredential: store.json\n{more}\n",
             self.http,
             free_tcp(),
-            free_udp(),
-            self.tftp,
-            free_udp(),
         );
         std::fs::write(folder.join("root.json"), self.repository.root_json()).unwrap();
         let path = folder.join("netboot.yaml");

@@ -1,0 +1,179 @@
+//! Where DHCP is heard and answered from.
+//!
+//! A proxy has no need to hold port 67, and must not: a DHCP server on the same host that starts later would find its
+//! port taken, and one that shares the port would lose the renewals that clients send to it alone. So the
+//! proxy listens through a packet socket, and writes its answers, source port 67 and all, through a raw socket.
+//! A UDP socket is the way where packet sockets cannot be had: without CAP_NET_RAW, or on an interface without Ethernet.
+
+use super::packet_socket;
+use crate::{
+    proto::{frames, mac::Mac},
+    sockets::{self, SocketError},
+};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, sendto};
+use std::{
+    io::{self, IoSlice},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    ops::Range,
+    os::fd::AsRawFd,
+};
+use tokio::{io::Interest, net::UdpSocket};
+
+/// Opened, outside any runtime.
+#[derive(Debug)]
+pub enum Opened {
+    /// A socket that holds the port.
+    Udp(std::net::UdpSocket, u16),
+    /// A packet socket that hears, a raw socket that answers, and the port that both stand for.
+    Packet(std::net::UdpSocket, std::net::UdpSocket, u16),
+}
+
+/// Opens what a proxy hears with: a packet socket, else a UDP socket.
+///
+/// # Errors
+/// [`SocketError`] when neither can be had.
+pub fn proxy(interface: &str, port: u16) -> Result<Opened, SocketError> {
+    let packet = || -> io::Result<Opened> {
+        let ears = packet_socket::hear_udp(interface, &[port])?;
+        Ok(Opened::Packet(ears.socket.into(), packet_socket::raw_ipv4(interface)?.into(), port))
+    };
+    let held = is_held(&std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default(), port);
+    match packet() {
+        Ok(opened) => {
+            let beside = if held {
+                "which another program on this host holds"
+            } else {
+                "which stays free for a DHCP server on this host"
+            };
+            tracing::info!("DHCP is heard through a packet socket on {interface}, beside port {port}, {beside}");
+            Ok(opened)
+        }
+        Err(error) => {
+            let opened = sockets::udp("DHCP", interface, Ipv4Addr::UNSPECIFIED, port, false)?;
+            tracing::warn!(
+                "DHCP is heard by holding port {port} on {interface}, since there is no packet socket ({error}): a \
+                 DHCP server cannot start on this host"
+            );
+            Ok(Opened::Udp(opened, port))
+        }
+    }
+}
+
+/// Whether any socket of this network namespace has a UDP port, from /proc/net/udp (proc(5)).
+fn is_held(table: &str, port: u16) -> bool {
+    let of = |line: &str| u16::from_str_radix(line.split_whitespace().nth(1)?.split_once(':')?.1, 16).ok();
+    table.lines().any(|line| of(line) == Some(port))
+}
+
+/// Hears and answers one port.
+#[derive(Debug)]
+pub enum Ear {
+    /// By holding it.
+    Udp(UdpSocket, u16),
+    /// Beside whoever holds it.
+    Packet {
+        /// Hears.
+        ears: UdpSocket,
+        /// Answers.
+        mouth: UdpSocket,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// One datagram that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Who sent it.
+    pub source: SocketAddrV4,
+    /// The port that it was for.
+    pub port: u16,
+    /// The card that put it on this wire, where that is known.
+    pub sender: Option<Mac>,
+    /// Where in the buffer its content is.
+    pub content: Range<usize>,
+}
+
+impl Ear {
+    /// Takes the sockets into the runtime that this is called in.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub fn new(opened: Opened) -> io::Result<Self> {
+        Ok(match opened {
+            Opened::Udp(socket, port) => Self::Udp(UdpSocket::from_std(socket)?, port),
+            Opened::Packet(ears, mouth, port) => {
+                // Tokio's UDP socket drives any socket: `recv` and `sendmsg` are the same calls.
+                Self::Packet { ears: UdpSocket::from_std(ears)?, mouth: UdpSocket::from_std(mouth)?, port }
+            }
+        })
+    }
+
+    /// The next datagram. What does not fit into the buffer is cut off.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn hear(&self, buffer: &mut [u8]) -> io::Result<Heard> {
+        match self {
+            Self::Udp(socket, port) => loop {
+                if let (length, SocketAddr::V4(source)) = socket.recv_from(buffer).await? {
+                    return Ok(Heard { source, port: *port, sender: None, content: 0..length });
+                }
+            },
+            Self::Packet { ears, .. } => loop {
+                let length = ears.recv(buffer).await?;
+                let Some(datagram) = frames::read(&buffer[..length]) else { continue };
+                let (source, port, size) = (datagram.source, datagram.destination.port(), datagram.payload.len());
+                let begin = datagram.payload.as_ptr() as usize - buffer.as_ptr() as usize;
+                let sender = Some(datagram.sender);
+                return Ok(Heard { source, port, sender, content: begin..begin + size });
+            },
+        }
+    }
+
+    /// Sends from this address and the port that this ear stands for.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn say(&self, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
+        match self {
+            Self::Udp(socket, _) => send_from(socket, bytes, from, to).await,
+            Self::Packet { mouth, port, .. } => {
+                let packet = frames::packet(SocketAddrV4::new(from, *port), to, bytes);
+                let packet = packet.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+                let to = SockaddrIn::from(SocketAddrV4::new(*to.ip(), 0));
+                let give = || Ok(sendto(mouth.as_raw_fd(), &packet, &to, MsgFlags::empty())?);
+                mouth.async_io(Interest::WRITABLE, give).await.map(drop)
+            }
+        }
+    }
+}
+
+/// Sends from the configured address, which need not be the interface's first.
+async fn send_from(socket: &UdpSocket, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
+    let info = nix::libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: nix::libc::in_addr { s_addr: u32::from(from).to_be() },
+        ipi_addr: nix::libc::in_addr { s_addr: 0 },
+    };
+    let to = SockaddrIn::from(to);
+    let send = || {
+        let (part, control) = ([IoSlice::new(bytes)], [ControlMessage::Ipv4PacketInfo(&info)]);
+        sendmsg(socket.as_raw_fd(), &part, &control, MsgFlags::empty(), Some(&to)).map_err(io::Error::from)
+    };
+    socket.async_io(Interest::WRITABLE, send).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_port_is_found_in_the_kernels_table() {
+        let table = "  sl  local_address rem_address   st tx_queue\n\
+                     210: 00000000:0043 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 0\n";
+        assert!(is_held(table, 67));
+        assert!(!is_held(table, 68));
+        assert!(!is_held("", 67));
+    }
+}
