@@ -122,6 +122,7 @@ impl Metrics {
             Some(Kind::HttpOffer) => "http-offer",
             Some(Kind::ScriptOffer) => "script-offer",
             Some(Kind::AgentOffer) => "agent-offer",
+            Some(Kind::AgentAck) => "agent-ack",
         };
         self.dhcp.get_or_create(&[("port", port), ("answer", answer)]).inc();
     }

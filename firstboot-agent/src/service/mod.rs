@@ -136,8 +136,8 @@ async fn find_store(machine: &mut Machine) -> Result<(Netboot, Assignment), Fail
             };
             let mut base = heard.netboot;
             if let (None, Some(offer)) = (&base, &heard.offer) {
-                let asked =
-                    dhcp::ask_boot_servers(&nic.kernel_name, mac, &offer.likely_boot_servers(), Duration::from_secs(1));
+                let (servers, limit) = (offer.likely_boot_servers(), Duration::from_secs(1));
+                let asked = dhcp::ask_boot_servers(&nic.kernel_name, mac, &servers, limit);
                 base = asked.await.unwrap_or_default();
             }
             let Some(base) = base else { continue };
