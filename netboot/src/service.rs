@@ -119,7 +119,7 @@ impl Prepared {
 pub struct Opened {
     /// What was read before.
     pub prepared: Prepared,
-    dhcp: Option<ears::Opened>,
+    dhcp: Option<(ears::Opened, String)>,
     proxy: ears::Opened,
     tftp: std::net::UdpSocket,
     web: std::net::TcpListener,
@@ -158,7 +158,9 @@ impl Opened {
         let udp = |socket| UdpSocket::from_std(socket).context(take);
         let tcp = |socket| TcpListener::from_std(socket).context(take);
         let ear = |opened| Ear::new(opened).context(take);
-        let (dhcp, proxy) = (dhcp.map(ear).transpose()?, ear(proxy)?);
+        let how = dhcp.as_ref().map_or("on port 4011 alone", |(_, how)| how);
+        tracing::info!("DHCP is heard on {name} {how}");
+        let (dhcp, proxy) = (dhcp.map(|(opened, _)| ear(opened)).transpose()?, ear(proxy)?);
         let (tftp, web, relay) = (udp(tftp)?, tcp(web)?, tcp(relay)?);
         let port = web.local_addr().context("the HTTP socket has no address")?.port();
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };

@@ -28,11 +28,11 @@ pub enum Opened {
     Packet(std::net::UdpSocket, std::net::UdpSocket, u16),
 }
 
-/// Opens what a proxy hears with: a packet socket, else a UDP socket.
+/// Opens what a proxy hears with: a packet socket, else a UDP socket. Also says which, and why.
 ///
 /// # Errors
 /// [`SocketError`] when neither can be had.
-pub fn proxy(interface: &str, port: u16) -> Result<Opened, SocketError> {
+pub fn proxy(interface: &str, port: u16) -> Result<(Opened, String), SocketError> {
     let packet = || -> io::Result<Opened> {
         let ears = packet_socket::hear_udp(interface, &[port])?;
         Ok(Opened::Packet(ears.socket.into(), packet_socket::raw_ipv4(interface)?.into(), port))
@@ -40,21 +40,13 @@ pub fn proxy(interface: &str, port: u16) -> Result<Opened, SocketError> {
     let held = is_held(&std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default(), port);
     match packet() {
         Ok(opened) => {
-            let beside = if held {
-                "which another program on this host holds"
-            } else {
-                "which stays free for a DHCP server on this host"
-            };
-            tracing::info!("DHCP is heard through a packet socket on {interface}, beside port {port}, {beside}");
-            Ok(opened)
+            let whose = if held { "another program on this host holds" } else { "a DHCP server on this host may take" };
+            Ok((opened, format!("through a packet socket, beside port {port}, which {whose}")))
         }
         Err(error) => {
             let opened = sockets::udp("DHCP", interface, Ipv4Addr::UNSPECIFIED, port, false)?;
-            tracing::warn!(
-                "DHCP is heard by holding port {port} on {interface}, since there is no packet socket ({error}): a \
-                 DHCP server cannot start on this host"
-            );
-            Ok(Opened::Udp(opened, port))
+            let why = format!("by holding port {port}, so that no DHCP server can start on this host: {error}");
+            Ok((Opened::Udp(opened, port), why))
         }
     }
 }
