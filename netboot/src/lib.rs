@@ -14,6 +14,7 @@ pub mod boot_files;
 pub mod boot_watch;
 pub mod cli;
 pub mod config;
+pub mod content;
 pub mod dhcp_server;
 pub mod health;
 pub mod http;
