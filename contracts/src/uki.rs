@@ -1,6 +1,8 @@
 //! Sections of a PE file, as far as a unified kernel image (UKI) needs: kernel, initrd and command line in one
 //! signed file. Who starts them one by one (BIOS machines) takes them out of the very image that is signed.
 
+use std::ops::Range;
+
 /// Why a section could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PeError {
@@ -23,21 +25,32 @@ pub enum PeError {
 /// # Errors
 /// See [`PeError`].
 pub fn section<'a>(file: &'a [u8], name: &'static str) -> Result<&'a [u8], PeError> {
-    let header = u32_at(file, 0x3c)? as usize;
-    if file.get(..2) != Some(b"MZ") || file.get(header..).and_then(|h| h.get(..4)) != Some(b"PE\0\0") {
+    let place = place(file, file.len() as u64, name)?;
+    let at = |offset: u64| usize::try_from(offset).map_err(|_| PeError::CutOff);
+    file.get(at(place.start)?..at(place.end)?).ok_or(PeError::CutOff)
+}
+
+/// Where a section's content is, in bytes from the start of the file. `head` is the start of the file with its headers,
+/// `length` the length of the whole.
+///
+/// # Errors
+/// See [`PeError`].
+pub fn place(head: &[u8], length: u64, name: &'static str) -> Result<Range<u64>, PeError> {
+    let header = u32_at(head, 0x3c)? as usize;
+    if head.get(..2) != Some(b"MZ") || head.get(header..).and_then(|h| h.get(..4)) != Some(b"PE\0\0") {
         return Err(PeError::NotPe);
     }
-    let sections = usize::from(u16_at(file, header + 6)?);
-    let optional = usize::from(u16_at(file, header + 20)?);
+    let sections = usize::from(u16_at(head, header + 6)?);
+    let optional = usize::from(u16_at(head, header + 20)?);
     for index in 0..sections {
         // 24: signature and COFF header. 40: one section header.
         let at = header + 24 + optional + index * 40;
-        let entry = file.get(at..at + 40).ok_or(PeError::CutOff)?;
+        let entry = head.get(at..at + 40).ok_or(PeError::CutOff)?;
         if entry[..8].split(|b| *b == 0).next() == Some(name.as_bytes()) {
-            let virtual_bytes = u32_at(entry, 8)? as usize;
-            let (raw_bytes, offset) = (u32_at(entry, 16)? as usize, u32_at(entry, 20)? as usize);
-            let end = offset.checked_add(virtual_bytes.min(raw_bytes)).ok_or(PeError::CutOff)?;
-            return file.get(offset..end).ok_or(PeError::CutOff);
+            let (virtual_bytes, raw_bytes) = (u32_at(entry, 8)?, u32_at(entry, 16)?);
+            let start = u64::from(u32_at(entry, 20)?);
+            let end = start + u64::from(virtual_bytes.min(raw_bytes));
+            return if end <= length { Ok(start..end) } else { Err(PeError::CutOff) };
         }
     }
     Err(PeError::NoSection(name))
@@ -59,13 +72,22 @@ pub struct Parts<'a> {
 /// # Errors
 /// See [`PeError`].
 pub fn parts(file: &[u8]) -> Result<Parts<'_>, PeError> {
-    let text = std::str::from_utf8(section(file, ".cmdline")?).map_err(|_| PeError::NotText)?;
+    let command_line = command_line(section(file, ".cmdline")?)?;
+    Ok(Parts { linux: section(file, ".linux")?, initrd: section(file, ".initrd")?, command_line })
+}
+
+/// The command line in the content of the section `.cmdline`.
+///
+/// # Errors
+/// [`PeError::NotText`].
+pub fn command_line(section: &[u8]) -> Result<&str, PeError> {
+    let text = std::str::from_utf8(section).map_err(|_| PeError::NotText)?;
     let command_line = text.trim_matches(|c: char| c == '\0' || c.is_ascii_whitespace());
     // It becomes one line of a script for the boot program: what is not one line of text is not passed on.
     if !command_line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
         return Err(PeError::NotText);
     }
-    Ok(Parts { linux: section(file, ".linux")?, initrd: section(file, ".initrd")?, command_line })
+    Ok(command_line)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, PeError> {

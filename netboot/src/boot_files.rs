@@ -1,9 +1,9 @@
-//! Boot files: the signed UKI of each template that the assignments name, verified through TUF, held in memory
+//! Boot files: the signed UKI of each template that the assignments name, verified through TUF, and held open
 //! under one name for TFTP (`TEMPLATE.efi`) and HTTP (`/boot/TEMPLATE.efi`). For BIOS machines see [`bios`].
 
 pub mod bios;
 
-use crate::proto::http::Validators;
+use crate::{beneath, content::Content, proto::http::Validators};
 use bytes::Bytes;
 use contracts::{
     assignment::ImageRef,
@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
+    io::{self, Read as _},
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::SystemTime,
@@ -20,7 +21,7 @@ use std::{
 use tough::{FilesystemTransport, Repository, RepositoryLoader, TargetName};
 use url::Url;
 
-/// A UKI with every driver has some 100 MB; more than this would not fit into a small router.
+/// A UKI with every driver has some 100 MB.
 const LARGEST_BOOT_FILE: u64 = 512 << 20;
 const LARGEST_DOCUMENT: u64 = 1 << 20;
 
@@ -47,6 +48,9 @@ pub enum BootError {
     /// A target is not what the signed metadata says.
     #[error("the target `{0}` does not verify")]
     Target(String, #[source] Box<tough::error::Error>),
+    /// The file of a target is not what the signed metadata says.
+    #[error("the file {} is not the target that the signed metadata names: it is damaged, or somebody else's", .0.display())]
+    Digest(PathBuf),
     /// A target is not there.
     #[error("the repository has no target `{0}`")]
     NoTarget(String),
@@ -71,8 +75,8 @@ pub enum BootError {
 /// One boot file.
 #[derive(Debug, Clone)]
 pub struct BootFile {
-    /// The UKI.
-    pub bytes: Bytes,
+    /// What is in it.
+    pub content: Content,
     /// For HTTP's conditions.
     pub validators: Validators,
     /// The image's version.
@@ -83,10 +87,12 @@ pub struct BootFile {
 }
 
 impl BootFile {
-    fn new(bytes: Bytes, version: &str, share: (f64, f64)) -> Self {
-        let etag = format!("\"{}\"", hex::encode(Sha256::digest(&bytes)));
-        let validators = Validators { length: bytes.len() as u64, etag, modified: SystemTime::now() };
-        Self { bytes, validators, version: version.to_owned(), share }
+    /// A file whose content nobody changes in place. `digest` is that of the content, or of what it is a part of, with a
+    /// word for the part: it becomes the entity tag.
+    fn new(content: Content, digest: &str, version: &str, share: (f64, f64)) -> Self {
+        let (length, etag) = (content.length(), format!("\"{digest}\""));
+        let validators = Validators { length, etag, modified: SystemTime::now() };
+        Self { content, validators, version: version.to_owned(), share }
     }
 
     /// How much of the whole boot is through when `fraction` of this file is.
@@ -191,7 +197,7 @@ impl Source {
             if set.files.contains_key(&name) {
                 continue;
             }
-            match load_one(&repository, image, base_url).await {
+            match self.load_one(&repository, image, base_url).await {
                 Ok(files) => set.files.extend(files),
                 Err(error) => {
                     let text = format!("{}: {}", image.template, chain(&error));
@@ -211,32 +217,91 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The files of one image, by name.
-async fn load_one(
-    repository: &Repository,
-    image: &ImageRef,
-    base_url: &str,
-) -> Result<Vec<(String, BootFile)>, BootError> {
-    let version = match &image.version {
-        Some(version) => version.clone(),
-        None => {
-            let name = Channel::target_name(&image.template, &image.channel);
-            document::<Channel>(repository, &name).await?.image_version
+impl Source {
+    /// The files of one image, by name.
+    async fn load_one(
+        &self,
+        repository: &Repository,
+        image: &ImageRef,
+        base_url: &str,
+    ) -> Result<Vec<(String, BootFile)>, BootError> {
+        let version = match &image.version {
+            Some(version) => version.clone(),
+            None => {
+                let name = Channel::target_name(&image.template, &image.channel);
+                document::<Channel>(repository, &name).await?.image_version
+            }
+        };
+        let name = ImageManifest::target_name(&image.template, &version);
+        let manifest: ImageManifest = document(repository, &name).await?;
+        let uki = self.verified(repository, &manifest.uki, LARGEST_BOOT_FILE).await?;
+        let mut files = match &manifest.bios {
+            None => Vec::new(),
+            Some(parts) => {
+                let loader = target(repository, &parts.network_loader, LARGEST_DOCUMENT).await?;
+                let wrong = |e| BootError::Uki(manifest.uki.clone(), e);
+                bios::files(&image.template, &version, &uki, loader, base_url).map_err(wrong)?
+            }
+        };
+        files.push((name_of(&image.template), BootFile::new(uki.content, &uki.digest, &version, (0.0, 1.0))));
+        Ok(files)
+    }
+
+    /// Opens the file of a target and checks its digest. It stays open: what is served is what was checked, whatever is
+    /// renamed or removed in the repository meanwhile.
+    async fn verified(&self, repository: &Repository, name: &str, most: u64) -> Result<Verified, BootError> {
+        let (length, digest) = listed(repository, name, most)?;
+        // The name that `tough` gives with consistent snapshots.
+        let path = format!("targets/{digest}.{name}");
+        let (folder, place) = (self.repository.clone(), self.repository.join(&path));
+        let checked = tokio::task::spawn_blocking(move || {
+            let (file, _) = beneath::open(&folder, &path)?;
+            let same = digest_of(&file, length)?.is_some_and(|found| found == digest);
+            Ok(same.then(|| Verified { content: Content::of_file(file, length), digest }))
+        });
+        match checked.await.map_err(io::Error::other).flatten() {
+            Ok(Some(verified)) => Ok(verified),
+            Ok(None) => Err(BootError::Digest(place)),
+            Err(error) => Err(BootError::Read(place, error)),
         }
-    };
-    let name = ImageManifest::target_name(&image.template, &version);
-    let manifest: ImageManifest = document(repository, &name).await?;
-    let bytes = target(repository, &manifest.uki, LARGEST_BOOT_FILE).await?;
-    let mut files = match &manifest.bios {
-        None => Vec::new(),
-        Some(parts) => {
-            let loader = target(repository, &parts.network_loader, LARGEST_DOCUMENT).await?;
-            let wrong = |e| BootError::Uki(manifest.uki.clone(), e);
-            bios::files(&image.template, &version, &bytes, loader, base_url).map_err(wrong)?
+    }
+}
+
+/// A file that is what the signed metadata says.
+#[derive(Debug)]
+struct Verified {
+    content: Content,
+    /// SHA-256, hexadecimal.
+    digest: String,
+}
+
+/// The SHA-256 of a file of this length; none when it has another one.
+fn digest_of(file: &std::fs::File, length: u64) -> io::Result<Option<String>> {
+    let (mut hasher, mut buffer, mut left) = (Sha256::new(), vec![0; 64 << 10], length);
+    // One byte more: a file that goes on is another file.
+    let mut reader = file.take(length.saturating_add(1));
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => break,
+            count => {
+                let Some(rest) = left.checked_sub(count as u64) else { return Ok(None) };
+                left = rest;
+                hasher.update(&buffer[..count]);
+            }
         }
-    };
-    files.push((name_of(&image.template), BootFile::new(bytes, &version, (0.0, 1.0))));
-    Ok(files)
+    }
+    Ok((left == 0).then(|| hex::encode(hasher.finalize())))
+}
+
+/// Length and SHA-256 of a target by the signed metadata.
+fn listed(repository: &Repository, name: &str, most: u64) -> Result<(u64, String), BootError> {
+    let target_name = TargetName::new(name).map_err(|e| BootError::Target(name.to_owned(), Box::new(e)))?;
+    let found = repository.all_targets().find(|(n, _)| **n == target_name);
+    let (_, listed) = found.ok_or_else(|| BootError::NoTarget(name.to_owned()))?;
+    if listed.length > most {
+        return Err(BootError::TooLarge { name: name.to_owned(), bytes: listed.length, most });
+    }
+    Ok((listed.length, hex::encode(&listed.hashes.sha256)))
 }
 
 async fn document<T>(repository: &Repository, name: &str) -> Result<T, BootError>
@@ -247,16 +312,13 @@ where
     contracts::read(&bytes).map_err(|e| BootError::Document(name.to_owned(), e))
 }
 
-/// Reads a whole target. The stream's last item says whether the digest was right, so nothing is used before.
+/// Reads a small target. The stream's last item says whether the digest was right, so nothing is used before.
 async fn target(repository: &Repository, name: &str, most: u64) -> Result<Bytes, BootError> {
+    let (length, _) = listed(repository, name, most)?;
     let broken = |e| BootError::Target(name.to_owned(), Box::new(e));
-    let target_name = TargetName::new(name).map_err(broken)?;
     let missing = || BootError::NoTarget(name.to_owned());
-    let (_, listed) = repository.all_targets().find(|(n, _)| **n == target_name).ok_or_else(missing)?;
-    if listed.length > most {
-        return Err(BootError::TooLarge { name: name.to_owned(), bytes: listed.length, most });
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(listed.length).unwrap_or_default());
+    let target_name = TargetName::new(name).map_err(broken)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     let mut stream = std::pin::pin!(repository.read_target(&target_name).await.map_err(broken)?.ok_or_else(missing)?);
     while let Some(piece) = stream.next().await {
         bytes.extend_from_slice(&piece.map_err(broken)?);

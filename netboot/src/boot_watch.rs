@@ -61,7 +61,7 @@ async fn load(shared: &Shared, source: &Source, images: &[ImageRef]) -> bool {
         Ok(set) => {
             for (name, file) in &set.files {
                 let version = &file.version;
-                tracing::info!("boot file {name}: version {version}, {} bytes, verified", file.bytes.len());
+                tracing::info!("boot file {name}: version {version}, {} bytes, verified", file.content.length());
             }
             let good = set.problem.is_none();
             shared.boot.replace(set);

@@ -265,7 +265,7 @@ async fn check_repository(source: &crate::boot_files::Source, base_url: &str, ou
         let channel = Channel::target_name(&image.template, &image.channel);
         match (set.files.get(&name), set.problem) {
             (Some(file), None) => {
-                writeln!(out, "boot file   {name} {} ({channel}), {} bytes", file.version, file.bytes.len())?;
+                writeln!(out, "boot file   {name} {} ({channel}), {} bytes", file.version, file.content.length())?;
             }
             (_, problem) => {
                 let problem = format!("{channel}: {}", problem.unwrap_or_else(|| "no boot file".into()));

@@ -1,13 +1,7 @@
 //! The bytes of a file that is served: in memory, or a part of an open file, which costs no memory beside the page cache.
 
 use bytes::Bytes;
-use std::{
-    fs::File,
-    io,
-    ops::Range,
-    os::unix::fs::FileExt,
-    sync::Arc,
-};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, sync::Arc};
 
 /// Bytes that do not change while they are served. Cheap to clone.
 #[derive(Debug, Clone)]

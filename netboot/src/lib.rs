@@ -9,6 +9,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 pub mod accept;
+pub mod beneath;
 pub mod board;
 pub mod boot_files;
 pub mod boot_watch;

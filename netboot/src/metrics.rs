@@ -133,7 +133,8 @@ impl Metrics {
             Some(Outcome::Complete { .. }) => "complete",
             Some(Outcome::Probed) => "probed",
             Some(Outcome::Refused { .. }) => "refused",
-            Some(_) => "silent",
+            Some(Outcome::TooSlow) => "too-slow",
+            Some(Outcome::Lost) => "silent",
             None => "broken",
         };
         self.tftp.get_or_create(&[("outcome", outcome)]).inc();

@@ -1,19 +1,28 @@
 //! Boot files for BIOS machines: iPXE as network boot program, a script for it, and kernel and initrd, which are parts
 //! of the verified UKI. Nothing that is handed out here comes from anywhere else.
 
-use super::BootFile;
+use super::{BootFile, Verified};
 use bytes::Bytes;
 use contracts::{
     bios::is_plain,
     uki::{self, PeError},
 };
+use sha2::{Digest as _, Sha256};
+
+/// The headers of a PE file are in here.
+const HEAD: u64 = 64 << 10;
+/// A command line is shorter than this.
+const LONGEST_COMMAND_LINE: u64 = 64 << 10;
 
 /// The name of the network boot program. It is the same for every template.
 pub const NETWORK_LOADER: &str = "undionly.kpxe";
 
 /// Why a UKI is of no use to BIOS machines.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum NotForBios {
+    /// It cannot be read.
+    #[error("it cannot be read")]
+    Read(#[source] std::io::Error),
     /// It is no UKI.
     #[error(transparent)]
     Pe(#[from] PeError),
@@ -32,23 +41,34 @@ pub fn script_name(template: &str) -> String {
 pub(super) fn files(
     template: &str,
     version: &str,
-    image: &Bytes,
+    image: &Verified,
     loader: Bytes,
     base_url: &str,
 ) -> Result<Vec<(String, BootFile)>, NotForBios> {
-    let parts = uki::parts(image)?;
-    if !is_plain(parts.command_line) {
-        return Err(NotForBios::CommandLine(parts.command_line.to_owned()));
+    let (content, length) = (&image.content, image.content.length());
+    let head = content.slice(0..HEAD).to_bytes().map_err(NotForBios::Read)?;
+    let place = |name| uki::place(&head, length, name);
+    let text = place(".cmdline")?;
+    let text = content.slice(text.start..text.end.min(text.start + LONGEST_COMMAND_LINE));
+    let text = text.to_bytes().map_err(NotForBios::Read)?;
+    let command_line = uki::command_line(&text)?;
+    if !is_plain(command_line) {
+        return Err(NotForBios::CommandLine(command_line.to_owned()));
     }
+    let [kernel, disk] = [content.slice(place(".linux")?), content.slice(place(".initrd")?)];
     let (linux, initrd) = (format!("{template}.linux"), format!("{template}.initrd"));
-    let script = script(&format!("{base_url}/boot"), &linux, &initrd, parts.command_line);
-    let kernel_share = parts.linux.len() as f64 / (parts.linux.len() + parts.initrd.len()).max(1) as f64;
-    let file = |bytes, share| BootFile::new(bytes, version, share);
+    let script = script(&format!("{base_url}/boot"), &linux, &initrd, command_line);
+    let kernel_share = kernel.length() as f64 / (kernel.length() + disk.length()).max(1) as f64;
+    let small = |bytes: Bytes| {
+        let digest = hex::encode(Sha256::digest(&bytes));
+        BootFile::new(bytes.into(), &digest, version, (0.0, 0.0))
+    };
+    let part = |content, name, share| BootFile::new(content, &format!("{}-{name}", image.digest), version, share);
     Ok(vec![
-        (NETWORK_LOADER.to_owned(), file(loader, (0.0, 0.0))),
-        (script_name(template), file(script.into(), (0.0, 0.0))),
-        (linux, file(image.slice_ref(parts.linux), (0.0, kernel_share))),
-        (initrd, file(image.slice_ref(parts.initrd), (kernel_share, 1.0))),
+        (NETWORK_LOADER.to_owned(), small(loader)),
+        (script_name(template), small(script.into())),
+        (linux, part(kernel, "linux", (0.0, kernel_share))),
+        (initrd, part(disk, "initrd", (kernel_share, 1.0))),
     ])
 }
 
@@ -96,17 +116,19 @@ mod tests {
     }
 
     fn made(image: &Bytes) -> Result<Vec<(String, BootFile)>, NotForBios> {
-        files("till", "7", image, Bytes::from_static(b"ipxe"), "http://10.77.0.2")
+        let image = Verified { content: image.clone().into(), digest: "ab".into() };
+        files("till", "7", &image, Bytes::from_static(b"ipxe"), "http://10.77.0.2")
     }
 
     #[test]
     fn kernel_and_initrd_are_the_signed_ones_and_the_script_names_them() {
         let image = pe(&[(".linux", b"kernel"), (".initrd", b"in"), (".cmdline", b"roothash=ab quiet\0")]);
         let files: std::collections::BTreeMap<_, _> = made(&image).unwrap().into_iter().collect();
-        assert_eq!(&files["till.linux"].bytes[..], b"kernel");
-        assert_eq!(&files["till.initrd"].bytes[..], b"in");
-        assert_eq!(&files["undionly.kpxe"].bytes[..], b"ipxe");
-        let script = std::str::from_utf8(&files["till.ipxe"].bytes).unwrap();
+        let bytes = |name: &str| files[name].content.to_bytes().unwrap();
+        assert_eq!(&bytes("till.linux")[..], b"kernel");
+        assert_eq!(&bytes("till.initrd")[..], b"in");
+        assert_eq!(&bytes("undionly.kpxe")[..], b"ipxe");
+        let script = String::from_utf8(bytes("till.ipxe").to_vec()).unwrap();
         assert!(script.starts_with("#!ipxe\n"));
         assert!(script.contains("http://10.77.0.2/boot/till.linux roothash=ab quiet ||"), "{script}");
         assert!(script.contains("http://10.77.0.2/boot/till.initrd ||"), "{script}");
@@ -122,7 +144,8 @@ mod tests {
             let image = pe(&[(".linux", b"k"), (".initrd", b"i"), (".cmdline", bad.as_bytes())]);
             assert!(made(&image).is_err(), "{bad:?}");
         }
-        assert_eq!(made(&pe(&[(".linux", b"k")])).unwrap_err(), NotForBios::Pe(PeError::NoSection(".cmdline")));
+        let no_line = made(&pe(&[(".linux", b"k")])).unwrap_err();
+        assert!(matches!(no_line, NotForBios::Pe(PeError::NoSection(".cmdline"))));
     }
 
     proptest! {

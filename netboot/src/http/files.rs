@@ -2,6 +2,8 @@
 
 use super::{ApiError, Peer};
 use crate::{
+    beneath,
+    content::Content,
     metrics::Way,
     proto::{
         http::{Conditions, Plan, Validators, plan, relative_path},
@@ -18,11 +20,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::Mode,
-};
-use std::{io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
@@ -70,13 +68,13 @@ async fn boot(shared: &Arc<Shared>, mac: Option<Mac>, name: &str, request: &Aske
     if let Some(mac) = mac.filter(|_| reply.sends_body) {
         shared.boot_file_asked(mac).await;
     }
-    let (from, to) = (reply.from, reply.from + reply.length);
-    let window = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(file.bytes.len());
-    let bytes = file.bytes.slice(window(from)..window(to));
+    let from = reply.from;
+    let part = file.content.slice(from..from + reply.length);
     let whole = file.validators.length;
     let shared = Arc::clone(shared);
     let mut at = from;
-    let counted = pieces(bytes).inspect(move |piece| {
+    let counted = pieces(part).inspect(move |piece| {
+        let Ok(piece) = piece else { return };
         at += piece.len() as u64;
         shared.metrics.sent(Way::Boot, piece.len() as u64);
         let Some(mac) = mac else { return };
@@ -85,21 +83,24 @@ async fn boot(shared: &Arc<Shared>, mac: Option<Mac>, name: &str, request: &Aske
             lock(&shared.board).boot_sent(now, mac, piece.len() as u64, file.progress(at as f64 / whole as f64));
         shared.emit(now, mac, event);
     });
-    Some(reply.with(counted.map(Ok)))
+    Some(reply.with(counted))
 }
 
 /// Cuts into pieces, so that progress is seen.
-fn pieces(bytes: Bytes) -> impl Stream<Item = Bytes> + Send {
-    stream::unfold(
-        bytes,
-        |mut rest| async move { (!rest.is_empty()).then(|| (rest.split_to(rest.len().min(PIECE)), rest)) },
-    )
+fn pieces(content: Content) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(content, |rest| async move {
+        let piece = rest.slice(0..PIECE as u64);
+        let rest = rest.slice(PIECE as u64..rest.length());
+        let read = tokio::task::spawn_blocking(move || piece.to_bytes());
+        let bytes = read.await.map_err(io::Error::other).flatten();
+        (!matches!(&bytes, Ok(bytes) if bytes.is_empty())).then_some((bytes, rest))
+    })
 }
 
 async fn repository(shared: &Arc<Shared>, mac: Option<Mac>, path: &str, request: &Asked) -> Result<Response, ApiError> {
     let folder = shared.config.now().repository.clone();
     let owned = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || open_below(&folder, &owned)).await;
+    let opened = tokio::task::spawn_blocking(move || beneath::open(&folder, &owned)).await;
     let (file, validators) = opened.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
             ApiError::new(StatusCode::NOT_FOUND, "not-found", "the repository has no such file")
@@ -129,24 +130,6 @@ async fn repository(shared: &Arc<Shared>, mac: Option<Mac>, path: &str, request:
         }
     });
     Ok(reply.with(counted))
-}
-
-/// Opens a regular file below a folder. The kernel resolves the path and refuses to leave the folder, by `..` or
-/// by a symbolic link (openat2, Linux 5.6).
-fn open_below(folder: &Path, path: &str) -> io::Result<(std::fs::File, Validators)> {
-    let folder = std::fs::File::open(folder)?;
-    // O_NONBLOCK: a FIFO in the repository must not hang the server.
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(flags).mode(Mode::empty()).resolve(resolve);
-    let file = std::fs::File::from(openat2(&folder, path, how)?);
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    // Files are put in place by renaming, so another content has another inode or another time.
-    let etag = format!("\"{:x}-{:x}-{:x}.{:x}\"", meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-    Ok((file, Validators { length: meta.len(), etag, modified: meta.modified()? }))
 }
 
 /// The head of a response, and which bytes follow.

@@ -3,6 +3,9 @@
 //! Start at [`transfer::Transfer`]: one file to one client. [`packet`] reads and writes the packets.
 
 pub mod packet;
+pub mod round_trip;
 #[cfg(test)]
 mod simulation;
 pub mod transfer;
+#[cfg(test)]
+mod transfer_tests;

@@ -112,10 +112,11 @@ fn read_request(bytes: &[u8]) -> Result<ReadRequest, BadPacket> {
     Ok(request)
 }
 
-/// A block of the file.
+/// What stands before the bytes of a block. Blocks count from 1; their number wraps to 0 behind 65535.
 #[must_use]
-pub fn data(block: u16, payload: &[u8]) -> Vec<u8> {
-    [&[0, 3], &block.to_be_bytes()[..], payload].concat()
+pub fn data_header(block: u64) -> [u8; 4] {
+    let [.., high, low] = block.to_be_bytes();
+    [0, 3, high, low]
 }
 
 /// The options that the server accepts.

@@ -1,0 +1,353 @@
+//! A thread that moves the packets of many transfers: one epoll set, one socket per transfer, nothing shared with
+//! other threads. A packet costs three system calls here, and no task switch.
+
+use super::{places::Place, wire::Wire};
+use crate::{
+    boot_files::BootFile,
+    metrics::Way,
+    proto::{
+        mac::Mac,
+        tftp::{
+            packet::{ErrorCode, FromClient, ReadRequest, error},
+            transfer::{Outcome, Transfer, Transmit},
+        },
+    },
+    shared::Shared,
+};
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    eventfd::{EfdFlags, EventFd},
+};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    io,
+    net::{SocketAddr, SocketAddrV4},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// The name of the bell among the sockets.
+const BELL: u64 = 0;
+const EVENTS: usize = 64;
+/// Progress is told when this much has gone out or this long ago it was told.
+const TELL_BYTES: u64 = 1 << 20;
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// A file for a client.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) client: SocketAddrV4,
+    pub(super) mac: Option<Mac>,
+    pub(super) request: ReadRequest,
+    pub(super) file: BootFile,
+    pub(super) place: Place,
+}
+
+/// How far a machine's transfer is.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) mac: Mac,
+    /// Bytes acknowledged since the last time.
+    pub(super) bytes: u64,
+    /// How much of the whole boot is through, see [`BootFile::progress`].
+    pub(super) progress: f64,
+}
+
+#[derive(Debug)]
+enum Order {
+    Start(Box<Job>),
+    Stop,
+}
+
+/// The handle of such a thread.
+#[derive(Debug)]
+pub(super) struct Engine {
+    orders: Sender<Order>,
+    bell: Arc<EventFd>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Engine {
+    pub(super) fn start(shared: Arc<Shared>, largest_block: u16, tell: mpsc::Sender<Told>) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+        let (orders, receiver) = channel();
+        let (end, ended) = oneshot::channel();
+        let mut worker = Worker {
+            shared,
+            largest_block,
+            epoll,
+            bell: Arc::clone(&bell),
+            orders: receiver,
+            tell,
+            running: HashMap::new(),
+            clients: HashMap::new(),
+            timers: BinaryHeap::new(),
+            next: BELL + 1,
+        };
+        thread::Builder::new().name("tftp".into()).stack_size(256 << 10).spawn(move || {
+            if let Err(error) = worker.run() {
+                tracing::error!("TFTP stops: {error}");
+            }
+            drop(end);
+        })?;
+        Ok(Self { orders, bell, ended })
+    }
+
+    /// Hands a job over. A transfer of the same file to the same port starts over; one of another file ends.
+    pub(super) fn submit(&self, job: Job) {
+        self.order(Order::Start(Box::new(job)));
+    }
+
+    /// Tells the clients, ends the thread and waits for it.
+    pub(super) async fn stop(self) {
+        self.order(Order::Stop);
+        let _ = self.ended.await;
+    }
+
+    fn order(&self, order: Order) {
+        // The receiver lives until it was told to stop.
+        let _ = self.orders.send(order);
+        let _ = self.bell.write(1);
+    }
+}
+
+struct Running {
+    client: SocketAddrV4,
+    mac: Option<Mac>,
+    name: String,
+    file: BootFile,
+    wire: Wire,
+    transfer: Transfer,
+    place: Place,
+    /// The earliest entry among the timers.
+    armed: Instant,
+    counted: u64,
+    told: Instant,
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    largest_block: u16,
+    epoll: Epoll,
+    bell: Arc<EventFd>,
+    orders: Receiver<Order>,
+    tell: mpsc::Sender<Told>,
+    running: HashMap<u64, Running>,
+    clients: HashMap<SocketAddrV4, u64>,
+    /// When to look at a transfer again. It may have got further meanwhile: then it is put in anew.
+    timers: BinaryHeap<Reverse<(Instant, u64)>>,
+    next: u64,
+}
+
+impl Worker {
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let count = match self.epoll.wait(&mut events, self.until_next()) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(error) => return Err(error.into()),
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    BELL => {
+                        let _ = self.bell.read();
+                        while let Ok(order) = self.orders.try_recv() {
+                            match order {
+                                Order::Start(job) => self.start(*job),
+                                Order::Stop => return self.stop(),
+                            }
+                        }
+                    }
+                    number => self.receive(number),
+                }
+            }
+            self.fire();
+        }
+    }
+
+    fn until_next(&self) -> EpollTimeout {
+        let Some(Reverse((due, _))) = self.timers.peek() else { return EpollTimeout::NONE };
+        // Rounded up: a timer that fires early would spin.
+        let ms = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        EpollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX))
+    }
+
+    fn start(&mut self, job: Job) {
+        let Job { client, mac, request, file, place } = job;
+        let now = Instant::now();
+        let length = file.content.length();
+        if let Some(number) = self.clients.get(&client).copied() {
+            if let Some(running) = self.running.get_mut(&number).filter(|running| running.name == request.name) {
+                // Its OACK or first block got lost, or EDK2 has the size now and wants the file. What came for the
+                // transfer before, an ERROR above all, must not end this one.
+                running.wire.drop_waiting();
+                running.transfer = Transfer::start(now, &request, length, self.largest_block);
+                running.counted = 0;
+                return self.pump(number, now);
+            }
+            self.remove(number);
+        }
+        let number = self.next;
+        self.next += 1;
+        let opened = Wire::open(&self.shared, client, file.content.clone()).and_then(|wire| {
+            self.epoll.add(&wire.socket, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
+            Ok(wire)
+        });
+        let wire = match opened {
+            Ok(wire) => wire,
+            Err(error) => {
+                tracing::warn!("no transfer to {client}: {error}");
+                return;
+            }
+        };
+        let transfer = Transfer::start(now, &request, length, self.largest_block);
+        let armed = transfer.poll_timeout().unwrap_or(now);
+        self.timers.push(Reverse((armed, number)));
+        let name = request.name;
+        self.running
+            .insert(number, Running { client, mac, name, file, wire, transfer, place, armed, counted: 0, told: now });
+        self.clients.insert(client, number);
+        self.pump(number, now);
+    }
+
+    /// One packet of a transfer's socket; the others are asked for by the next round.
+    fn receive(&mut self, number: u64) {
+        let Some(running) = self.running.get_mut(&number) else { return };
+        let mut buffer = [0; 600];
+        let (length, from) = match running.wire.socket.recv_from(&mut buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // ICMP says that the port is closed: the client has left, or restarts. Its repeats or the clock decide.
+            Err(_) => return,
+        };
+        let now = Instant::now();
+        if from != SocketAddr::V4(running.client) {
+            // RFC 1350, section 4: the transfer goes on.
+            let _ = running.wire.socket.send_to(&error(ErrorCode::UnknownTransfer, "unknown transfer"), from);
+            return;
+        }
+        if let Ok(packet) = FromClient::read(&buffer[..length]) {
+            running.transfer.handle(now, &packet);
+            if running.transfer.proved() {
+                running.place.prove();
+            }
+            self.pump(number, now);
+        }
+    }
+
+    /// Sends what is due, tells how far it is, and ends what has ended.
+    fn pump(&mut self, number: u64, now: Instant) {
+        let Some(running) = self.running.get_mut(&number) else { return };
+        while let Some(transmit) = running.transfer.poll_transmit(now) {
+            let size = running.transfer.block_size();
+            let sent = match &transmit {
+                Transmit::Options(packet) => running.wire.send(packet),
+                Transmit::Blocks { first, count } => running.wire.send_blocks(*first, *count, size),
+            };
+            if let Err(cause) = sent {
+                self.shared.metrics.tftp(None);
+                tracing::warn!("the transfer to {} broke: {cause}", running.client);
+                let _ = running.wire.send(&error(ErrorCode::Undefined, "the file cannot be read"));
+                return self.remove(number);
+            }
+        }
+        running.tell(now, &self.shared, &self.tell);
+        match running.transfer.poll_timeout() {
+            Some(due) if due < running.armed => {
+                running.armed = due;
+                self.timers.push(Reverse((due, number)));
+            }
+            Some(_) => {}
+            None => {
+                self.shared.metrics.tftp(running.transfer.outcome());
+                running.log_end();
+                self.remove(number);
+            }
+        }
+    }
+
+    fn fire(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((at, number))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.timers.pop();
+            // An entry that a nearer one has replaced is of no use any more.
+            let Some(running) = self.running.get_mut(&number).filter(|running| running.armed == at) else { continue };
+            running.transfer.handle_timeout(now);
+            if let Some(due) = running.transfer.poll_timeout() {
+                running.armed = due;
+                self.timers.push(Reverse((due, number)));
+            }
+            self.pump(number, now);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        // Closing the socket takes it out of the epoll set.
+        if let Some(running) = self.running.remove(&number)
+            && self.clients.get(&running.client) == Some(&number)
+        {
+            self.clients.remove(&running.client);
+        }
+    }
+
+    fn stop(&mut self) -> io::Result<()> {
+        for running in self.running.values() {
+            let _ = running.wire.send(&error(ErrorCode::Undefined, "the server is being stopped"));
+        }
+        self.running.clear();
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Tells what was acknowledged since last time.
+    fn tell(&mut self, now: Instant, shared: &Shared, tell: &mpsc::Sender<Told>) {
+        let whole = self.file.validators.length;
+        let complete = matches!(self.transfer.outcome(), Some(Outcome::Complete { .. }));
+        let acked = self.transfer.acknowledged_bytes();
+        let acknowledged = if complete { whole } else { acked.min(whole.saturating_sub(1)) };
+        let bytes = acknowledged.saturating_sub(self.counted);
+        let due = self.transfer.outcome().is_some()
+            || bytes >= TELL_BYTES
+            || now.saturating_duration_since(self.told) >= TELL_EVERY;
+        if bytes == 0 || !due {
+            return;
+        }
+        let taken = self.mac.is_none_or(|mac| {
+            let progress = self.file.progress(if complete { 1.0 } else { acknowledged as f64 / whole as f64 });
+            let told = Told { mac, bytes, progress };
+            // The end is worth waiting for; how far it is comes again.
+            if complete { tell.blocking_send(told).is_ok() } else { tell.try_send(told).is_ok() }
+        });
+        if taken {
+            shared.metrics.sent(Way::Tftp, bytes);
+            self.counted = acknowledged;
+            self.told = now;
+        }
+    }
+
+    fn log_end(&self) {
+        let who = self.mac.map_or_else(|| self.client.to_string(), |mac| mac.to_string());
+        let (name, bytes) = (self.name.escape_default(), self.transfer.acknowledged_bytes());
+        match self.transfer.outcome() {
+            Some(Outcome::Complete { .. }) => tracing::info!("{who}: {name} was sent whole by TFTP"),
+            Some(Outcome::Probed) => tracing::debug!("{who}: asked for the size of {name}"),
+            Some(Outcome::Refused { code, text }) => {
+                tracing::warn!("{who}: refused {name} after {bytes} bytes (error {code}: {text})");
+            }
+            Some(Outcome::TooSlow) => {
+                tracing::warn!("{who}: took {bytes} bytes of {name} and next to nothing in the last minute: given up");
+            }
+            Some(Outcome::Lost) | None => tracing::warn!("{who}: fell silent after {bytes} bytes of {name}"),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The socket of one transfer: reads the file ahead and sends blocks, a whole window with one call where the kernel can.
+
+use crate::{content::Content, proto::tftp::packet::data_header, shared::Shared, sockets};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use std::{
+    io::{self, IoSlice},
+    net::{SocketAddrV4, UdpSocket},
+    os::fd::AsRawFd,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// How much of the file is read at once: some ten blocks of an Ethernet packet each.
+const READ_AHEAD: usize = 16 << 10;
+/// Blocks that one call sends; the largest window that is agreed to.
+const MOST: usize = crate::proto::tftp::transfer::LARGEST_WINDOW as usize;
+
+/// Cleared when the kernel, or the network card's driver, cannot cut one send into many packets (UDP_SEGMENT, Linux 4.18).
+static CUTS: AtomicBool = AtomicBool::new(true);
+
+/// A transfer's socket.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) socket: UdpSocket,
+    client: SocketAddrV4,
+    address: SockaddrIn,
+    file: Content,
+    /// What was read ahead, and where in the file it begins.
+    ahead: Vec<u8>,
+    ahead_from: u64,
+}
+
+impl Wire {
+    /// A new port per transfer (RFC 1350, section 4): it tells two transfers of one client apart.
+    pub(super) fn open(shared: &Shared, client: SocketAddrV4, file: Content) -> io::Result<Self> {
+        let interface = shared.config.now().interface.clone();
+        let socket = sockets::udp("TFTP transfer", &interface, shared.address, 0, false).map_err(io::Error::other)?;
+        // Blocks fit the LAN's packets. Where a tunnel's are smaller the router may cut them: firmware asks for no less.
+        let _ = rustix::net::sockopt::set_ip_mtu_discover(&socket, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT);
+        Ok(Self { socket, client, address: client.into(), file, ahead: Vec::new(), ahead_from: 0 })
+    }
+
+    /// Sends a packet to the client. What the kernel has no room for is lost, as on any network.
+    pub(super) fn send(&self, packet: &[u8]) -> io::Result<()> {
+        lost_is_sent(self.socket.send_to(packet, self.client).map(drop))
+    }
+
+    /// Sends blocks that follow each other; `first` counts from 1.
+    pub(super) fn send_blocks(&mut self, first: u64, count: u16, size: u16) -> io::Result<()> {
+        let (mut first, mut left) = (first, usize::from(count));
+        while left > 0 {
+            let now = left.min(MOST);
+            self.send_some(first, now, usize::from(size))?;
+            first += now as u64;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    fn send_some(&mut self, first: u64, count: usize, size: usize) -> io::Result<()> {
+        let from = (first - 1) * size as u64;
+        let place = self.fill(from, count * size)?;
+        let bytes = &self.ahead[place..];
+        let headers: [[u8; 4]; MOST] = std::array::from_fn(|n| data_header(first + n as u64));
+        let mut slices = [IoSlice::new(&[]); 2 * MOST];
+        for (n, header) in headers.iter().enumerate().take(count) {
+            let payload = &bytes[(n * size).min(bytes.len())..((n + 1) * size).min(bytes.len())];
+            slices[2 * n] = IoSlice::new(header);
+            slices[2 * n + 1] = IoSlice::new(payload);
+        }
+        let slices = &slices[..2 * count];
+        if count > 1 && CUTS.load(Ordering::Relaxed) {
+            let packet = u16::try_from(size + 4).map_err(io::Error::other)?;
+            match self.send_slices(slices, &[ControlMessage::UdpGsoSegments(&packet)]) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    tracing::debug!("the kernel does not cut packets ({error}): they are sent one by one");
+                    CUTS.store(false, Ordering::Relaxed);
+                }
+                sent => return lost_is_sent(sent),
+            }
+        }
+        slices.chunks(2).try_for_each(|packet| lost_is_sent(self.send_slices(packet, &[])))
+    }
+
+    fn send_slices(&self, slices: &[IoSlice<'_>], control: &[ControlMessage<'_>]) -> io::Result<()> {
+        sendmsg(self.socket.as_raw_fd(), slices, control, MsgFlags::empty(), Some(&self.address))?;
+        Ok(())
+    }
+
+    /// Makes sure that the bytes from `from` on are in the buffer, `wanted` of them or up to the file's end. Gives their place.
+    fn fill(&mut self, from: u64, wanted: usize) -> io::Result<usize> {
+        let end = (from + wanted as u64).min(self.file.length());
+        let ahead_end = self.ahead_from + self.ahead.len() as u64;
+        if from < self.ahead_from || end > ahead_end {
+            let length = (self.file.length() - from.min(self.file.length())).min(wanted.max(READ_AHEAD) as u64);
+            self.ahead.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+            self.file.read_at(from, &mut self.ahead)?;
+            self.ahead_from = from;
+        }
+        usize::try_from(from - self.ahead_from).map_err(io::Error::other)
+    }
+
+    /// Throws away what waits in the socket.
+    pub(super) fn drop_waiting(&self) {
+        while self.socket.recv(&mut [0]).is_ok() {}
+    }
+}
+
+fn lost_is_sent(sent: io::Result<()>) -> io::Result<()> {
+    match sent {
+        // ENOBUFS: the interface's queue is full. ECONNREFUSED: the client's last word, an ICMP message, comes with the next send.
+        Err(error)
+            if error.kind() == io::ErrorKind::WouldBlock
+                || error.kind() == io::ErrorKind::ConnectionRefused
+                || error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
