@@ -77,8 +77,35 @@ pub struct MachineStatus {
     /// After so many tries its firmware gets no answer until then, UTC.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<OffsetDateTime>,
+    /// When anything of it was last heard, by netboot's clock.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub heard: Option<OffsetDateTime>,
+    /// How often its firmware began to ask for a boot server since an agent last spoke.
+    #[serde(default)]
+    pub firmware_starts: u32,
+    /// How many boot images it was handed out whole since then.
+    #[serde(default)]
+    pub images_unheard: u32,
+    /// How long its journey will still take; absent when none is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<Remaining>,
     /// The steps of the attempt under way or last ended, in order.
     pub steps: Vec<StepLine>,
+}
+
+/// How long a journey will still take: measured, or as long as earlier ones in this store took. Nothing is guessed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remaining {
+    /// Seconds that the step under way will still take, from its own rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_seconds: Option<u64>,
+    /// Seconds until `ready`, as the fastest and the slowest earlier journeys of this template took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journey_seconds: Option<(u64, u64)>,
+    /// From how many earlier journeys that is known.
+    pub earlier: u32,
+    /// The step under way has taken longer than in any earlier journey.
+    pub late: bool,
 }
 
 /// How one step stands.
@@ -97,6 +124,9 @@ pub struct StepLine {
     /// 0.0 to 1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
+    /// Seconds that the step would still take when it last moved, where a rate was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
     /// The latest sentence.
     pub message: String,
     /// The code, when it failed or waits.

@@ -9,7 +9,7 @@ use contracts::{
     status::{MachineStatus, StepLine},
     step::Step,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -20,20 +20,6 @@ const FIRMWARE_PATIENCE: Duration = Duration::minutes(3);
 /// After the `restart` step, the same journey comes back within this.
 const RESTART_PATIENCE: Duration = Duration::minutes(10);
 const PROGRESS_EVERY: Duration = Duration::seconds(1);
-/// The agent speaks within this after the boot image was handed out, also on slow machines.
-const AGENT_STARTS: Duration = Duration::minutes(3);
-
-/// The code of a machine that got its boot image whole, but whose agent never spoke.
-pub const BOOT_REFUSED: &str = "boot-refused";
-
-/// What to look at then, the likeliest first.
-pub const BOOT_REFUSED_CHECKS: [&str; 3] = [
-    "Its screen: edk2 and many others print \"Access Denied\" or \"Security Violation\" when Secure Boot refuses an image.",
-    "Its firmware setup: the certificate that signs the images must be in the Secure Boot database (db), and this boot \
-     image must be the one that was built: publish it again.",
-    "Its memory: 1 GiB is the least. With less, firmware fetches the image and cannot start it.",
-];
-
 #[derive(Debug, Clone)]
 struct Entry {
     name: Option<String>,
@@ -43,23 +29,16 @@ struct Entry {
     lines: Vec<StepLine>,
     heard: OffsetDateTime,
     firmware_heard: Option<OffsetDateTime>,
+    firmware_starts: u32,
+    images_unheard: u32,
+    /// Steps that failed, or waited for something: how long they took says nothing about other journeys.
+    held_up: BTreeSet<Step>,
 }
 
 /// All machines.
 #[derive(Debug, Default)]
 pub struct Board {
     machines: BTreeMap<Mac, Entry>,
-}
-
-/// Marks the step `netboot` of a machine that got its boot image whole some minutes ago and is silent since.
-pub fn note_silence(machine: &mut MachineStatus, now: OffsetDateTime) {
-    let Some(line) = machine.steps.last_mut() else { return };
-    if line.step == Step::Netboot && line.status == StepStatus::Done && now - line.updated > AGENT_STARTS {
-        line.status = StepStatus::Waiting;
-        line.code = Some(BOOT_REFUSED.into());
-        line.message =
-            "the boot image was handed out whole, but no agent has spoken: the firmware may have refused it".into();
-    }
 }
 
 fn event(step: Step, status: StepStatus, message: impl Into<String>) -> StepEvent {
@@ -76,8 +55,9 @@ impl Board {
         if !begins {
             return None;
         }
-        entry.lines.clear();
+        entry.begin();
         entry.attempt = None;
+        entry.firmware_starts = entry.firmware_starts.saturating_add(1);
         let event = event(Step::PowerOn, StepStatus::Done, message);
         entry.note(now, &event);
         Some(event)
@@ -110,6 +90,7 @@ impl Board {
             return None;
         }
         let event = if progress >= 1.0 {
+            entry.images_unheard = entry.images_unheard.saturating_add(1);
             event(Step::Netboot, StepStatus::Done, "the boot image was handed out whole")
         } else {
             if line.progress.is_some() && now - line.updated < PROGRESS_EVERY {
@@ -130,12 +111,13 @@ impl Board {
     /// The agent said something.
     pub fn agent_said(&mut self, now: OffsetDateTime, mac: Mac, event: &StepEvent) {
         let entry = self.entry(now, mac);
+        (entry.firmware_starts, entry.images_unheard) = (0, 0);
         if let Some(attempt) = event.attempt
             && entry.attempt != Some(attempt)
         {
             let goes_on = entry.attempt.is_none() || entry.lines.last().is_some_and(|l| l.step == Step::Restart);
             if !goes_on {
-                entry.lines.clear();
+                entry.begin();
             }
             entry.attempt = Some(attempt);
         }
@@ -145,6 +127,21 @@ impl Board {
     /// The inventory's name for a machine.
     pub fn set_name(&mut self, now: OffsetDateTime, mac: Mac, name: Option<&str>) {
         self.entry(now, mac).name = name.map(str::to_owned);
+    }
+
+    /// How long each step of a machine's whole journey took, from its start to the start of the next; only when the journey
+    /// has ended, began with an install, and is seen from its first step on. Steps that were held up are left out.
+    #[must_use]
+    pub fn whole_journey(&self, mac: Mac) -> Option<BTreeMap<Step, Duration>> {
+        let entry = self.machines.get(&mac)?;
+        let last = entry.line(Step::Ready).filter(|line| line.status == StepStatus::Done)?;
+        let seen = |step: &Step| entry.line(*step).is_some_and(|line| line.status == StepStatus::Done);
+        if !Step::ALL.iter().filter(|step| **step != Step::Restart).all(seen) {
+            return None;
+        }
+        let ends = entry.lines.iter().skip(1).map(|next| next.started).chain([last.updated]);
+        let taken = entry.lines.iter().zip(ends).map(|(line, end)| (line.step, end - line.started));
+        Some(taken.filter(|(step, took)| !entry.held_up.contains(step) && !took.is_negative()).collect())
     }
 
     /// Every machine, the most recently heard first. `installed` tells whether its permit is used up.
@@ -160,6 +157,10 @@ impl Board {
             installed: installed(*mac),
             tries: 0,
             paused_until: None,
+            heard: Some(entry.heard),
+            firmware_starts: entry.firmware_starts,
+            images_unheard: entry.images_unheard,
+            remaining: None,
             steps: entry.lines.clone(),
         };
         entries.into_iter().map(status).collect()
@@ -178,6 +179,9 @@ impl Board {
             lines: Vec::new(),
             heard: now,
             firmware_heard: None,
+            firmware_starts: 0,
+            images_unheard: 0,
+            held_up: BTreeSet::new(),
         });
         entry.heard = now;
         entry
@@ -185,6 +189,12 @@ impl Board {
 }
 
 impl Entry {
+    /// Another attempt.
+    fn begin(&mut self) {
+        self.lines.clear();
+        self.held_up.clear();
+    }
+
     fn line(&self, step: Step) -> Option<&StepLine> {
         self.lines.iter().find(|line| line.step == step)
     }
@@ -201,6 +211,15 @@ impl Entry {
     }
 
     fn note(&mut self, now: OffsetDateTime, event: &StepEvent) {
+        // Every machine waits a while until its cluster reports it ready.
+        let held_up = match event.status {
+            StepStatus::Failed => true,
+            StepStatus::Waiting => event.code.as_deref() != Some("not-ready"),
+            _ => false,
+        };
+        if held_up {
+            self.held_up.insert(event.step);
+        }
         let known = self.lines.iter().position(|line| line.step == event.step);
         let Some(at) = known else {
             self.lines.push(StepLine {
@@ -209,6 +228,7 @@ impl Entry {
                 started: now,
                 updated: now,
                 progress: event.progress,
+                eta_seconds: event.eta_seconds,
                 message: event.message.clone(),
                 code: event.code.clone(),
             });
@@ -223,6 +243,7 @@ impl Entry {
         line.status = event.status;
         line.updated = now;
         line.progress = event.progress.or(line.progress.filter(|_| event.status == StepStatus::Waiting));
+        line.eta_seconds = event.eta_seconds;
         line.message.clone_from(&event.message);
         line.code.clone_from(&event.code);
     }

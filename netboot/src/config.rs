@@ -1,5 +1,6 @@
 //! The configuration file: what stands in it (`RawConfig`) and what comes out of it ([`Config`]).
 
+use crate::page::config::PageConfig;
 use serde::Deserialize;
 use std::{
     net::Ipv4Addr,
@@ -30,6 +31,8 @@ struct RawConfig {
     credential: PathBuf,
     #[serde(default)]
     ports: RawPorts,
+    #[serde(default)]
+    page: PageConfig,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -87,6 +90,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The store's credential.
     pub credential: PathBuf,
+    /// The store page.
+    pub page: PageConfig,
     /// DHCP's port. Only tests change it: firmware knows no other.
     pub dhcp_port: u16,
     /// TFTP's port. Only tests change it.
@@ -188,6 +193,7 @@ impl Config {
             trust: folder.join(raw.trust),
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),
+            page: raw.page,
             dhcp_port: raw.ports.dhcp,
             tftp_port: raw.ports.tftp,
             proxy_port: raw.ports.proxy,

@@ -165,6 +165,7 @@ impl Opened {
         let port = web.local_addr().context("the HTTP socket has no address")?.port();
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
         let shared = Arc::new(Shared {
+            step_times: crate::step_times::StepTimesFile::open(&config.state),
             neighbours: Neighbours::of(&name),
             address,
             base_url,
@@ -182,6 +183,7 @@ impl Opened {
             dhcp_servers: Mutex::default(),
             metrics: crate::metrics::Metrics::default(),
             quiet: crate::quiet_log::QuietLog::default(),
+            page: crate::page::state::PageState::new(stop.clone()),
         });
         let (tasks, region) = (TaskTracker::new(), Arc::new(region));
         let of = || Arc::clone(&shared);

@@ -7,9 +7,11 @@ use crate::{
     interface::Neighbours,
     metrics::Metrics,
     outbox::{Full, Outbox},
+    page::state::PageState,
     proto::{dhcp::guids::Guids, mac::Mac},
     quiet_log::QuietLog,
     roster::{Progress, Standing},
+    step_times::StepTimesFile,
     store::{Store, StoreError},
     voucher::Signer,
 };
@@ -71,6 +73,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Keeps repeats out of the log.
     pub quiet: QuietLog,
+    /// What the store page keeps.
+    pub page: PageState,
+    /// How long the steps of earlier journeys took.
+    pub step_times: StepTimesFile,
 }
 
 /// Why events were not taken.
@@ -147,6 +153,9 @@ impl Shared {
                 );
             }
             lock(&self.board).agent_said(now, mac, &event.data);
+            if (event.data.step, event.data.status) == (Step::Ready, StepStatus::Done) {
+                self.learn(mac).await;
+            }
             lock(&self.outbox).push(event)?;
         }
         self.outbox_bell.notify_one();
@@ -160,11 +169,14 @@ impl Shared {
         let installed = |mac| self.store.with(|r| matches!(r.standing(mac), Standing::Listed { installed: true, .. }));
         let mut machines = lock(&self.board).machines(installed);
         for machine in &mut machines {
-            crate::board::note_silence(machine, now);
             let Ok(mac) = machine.mac.parse() else { continue };
+            let mut template = None;
             if let Standing::Listed { machine: entry, .. } = self.store.with(|r| r.standing(mac)) {
                 machine.name = Some(entry.name);
+                template = Some(entry.image.template);
             }
+            crate::silence::note(machine, now);
+            machine.remaining = self.step_times.remaining(machine, template.as_deref(), now);
         }
         StoreStatus {
             version: contracts::VERSION,
@@ -178,6 +190,14 @@ impl Shared {
             dhcp_servers: lock(&self.dhcp_servers).iter().map(ToString::to_string).collect(),
             machines,
         }
+    }
+
+    /// A journey has ended well: later ones can be told how long they will take.
+    async fn learn(self: &Arc<Self>, mac: Mac) {
+        let Some(journey) = lock(&self.board).whole_journey(mac) else { return };
+        let Standing::Listed { machine, .. } = self.store.with(|r| r.standing(mac)) else { return };
+        let shared = Arc::clone(self);
+        blocking(move || shared.step_times.learn(&machine.image.template, &journey)).await;
     }
 
     /// Notes a DHCP server that a client has chosen.

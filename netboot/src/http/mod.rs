@@ -59,6 +59,10 @@ impl IntoResponse for ApiError {
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(page::page))
+        .route("/page/style.css", get(page::style))
+        .route("/page/page.js", get(page::script))
+        .route("/page/icon.svg", get(page::icon))
+        .route("/page/live", get(page::live))
         .route("/v1/status", get(api::status))
         .route("/v1/time", get(api::time))
         .route("/v1/machines", post(api::machines))

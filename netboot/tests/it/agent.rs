@@ -102,6 +102,6 @@ async fn bad_requests_are_answered_with_a_code() {
     let time: Value = netboot.client.get(netboot.url("/v1/time")).send().await.unwrap().json().await.unwrap();
     assert_eq!(time["source"], "system-clock");
     let page = netboot.client.get(netboot.url("/")).send().await.unwrap().text().await.unwrap();
-    assert!(page.contains("Store store-17") && page.contains("line to the region is down"), "{page}");
+    assert!(page.contains("Store store-17") && page.contains("line to head office is down"), "{page}");
     netboot.stop().await;
 }

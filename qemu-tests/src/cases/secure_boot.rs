@@ -34,7 +34,7 @@ pub async fn refusals(plan: &Plan, world: &mut World, report: &Report) -> Result
         if name == "tampered" {
             // The firmware goes on trying, and netboot waits some minutes for an agent before it says anything.
             report.line("waiting until the store's page says what that looks like (some minutes)");
-            let page = until::page_says(&mut machine, "Call support and read out: boot-refused").await?;
+            let page = until::page_says(&mut machine, ">boot-refused<").await?;
             ensure!(page.contains(REFUSED) && page.contains("Secure Boot"), "the page does not explain: {page}");
             report.line("check: the store's page says what that looks like: yes");
         }

@@ -94,6 +94,7 @@ mod tests {
             started: power_on + Duration::seconds_f64(from),
             updated: power_on + Duration::seconds_f64(to),
             progress: None,
+            eta_seconds: None,
             message: String::new(),
             code: None,
         };
@@ -105,6 +106,10 @@ mod tests {
             installed: false,
             tries: 0,
             paused_until: None,
+            heard: None,
+            firmware_starts: 0,
+            images_unheard: 0,
+            remaining: None,
             steps: vec![
                 line(Step::PowerOn, 5.0, 5.0),
                 line(Step::Netboot, 6.0, 9.5),

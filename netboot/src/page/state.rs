@@ -1,0 +1,55 @@
+//! What the page keeps while the service runs.
+
+use super::{
+    html::{self, Shown},
+    live::Places,
+    words::Language,
+};
+use crate::shared::{Shared, lock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Pages that look at the same time share one look at the machines.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// The page's own state.
+#[derive(Debug, Default)]
+pub struct PageState {
+    /// Ends live updates when the service ends.
+    pub stop: CancellationToken,
+    /// Places for live updates.
+    pub places: Places,
+    rendered: Mutex<HashMap<Language, (Instant, Arc<str>)>>,
+}
+
+impl PageState {
+    /// For a service that ends with `stop`.
+    #[must_use]
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { stop, ..Self::default() }
+    }
+}
+
+/// What there is to see now.
+#[must_use]
+pub fn look(shared: &Shared) -> Shown {
+    Shown { status: shared.status(), repository_problem: shared.boot.current().problem.clone() }
+}
+
+/// The part of the page that changes, not older than half a second.
+#[must_use]
+pub fn main_part(shared: &Shared, language: Language) -> Arc<str> {
+    let mut rendered = lock(&shared.page.rendered);
+    if let Some((at, html)) = rendered.get(&language)
+        && at.elapsed() < FRESH
+    {
+        return Arc::clone(html);
+    }
+    let html: Arc<str> = html::main(&look(shared), language.words()).into();
+    rendered.insert(language, (Instant::now(), Arc::clone(&html)));
+    html
+}
