@@ -25,7 +25,7 @@ pub fn page(shown: &Shown, words: &Words) -> String {
     let store = &shown.status.store;
     let title = escape(&words.fill("title", &[("store", store)]));
     // The headline stands in the title too: a phone shows it among its open pages.
-    let head = headline_text(&shown.status, &overview(&shown.status).0, words);
+    let head = headline_text(&shown.status, &overview(&shown.status, shown.repository_problem.is_none()).0, words);
     head_of(&mut html, words, &format!("{} · {title}", escape(&head)), true);
     let tag = words.language.tag();
     let _ = write!(
@@ -75,7 +75,7 @@ fn languages(words: &Words) -> String {
 pub fn main(shown: &Shown, words: &Words) -> String {
     let mut html = String::with_capacity(8 << 10);
     let status = &shown.status;
-    let (headline, machines) = overview(status);
+    let (headline, machines) = overview(status, shown.repository_problem.is_none());
     let advice = format!("{}.do", headline.key);
     let _ = write!(
         html,

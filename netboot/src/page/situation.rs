@@ -147,8 +147,9 @@ pub struct Headline {
 }
 
 /// The machines that the page shows, the most urgent first, and the headline. Indexes are those of the status.
+/// `images_good` tells whether there is something to set machines up with.
 #[must_use]
-pub fn overview(status: &StoreStatus) -> (Headline, Vec<(usize, Situation)>) {
+pub fn overview(status: &StoreStatus, images_good: bool) -> (Headline, Vec<(usize, Situation)>) {
     let mut shown: Vec<(usize, Situation)> = status
         .machines
         .iter()
@@ -162,9 +163,18 @@ pub fn overview(status: &StoreStatus) -> (Headline, Vec<(usize, Situation)>) {
     // Stable: machines of one rank stay in the order in which they were heard.
     shown.sort_by_key(|(_, situation)| situation.rank());
     let Some((at, first)) = shown.first() else {
-        return (Headline { key: "state.empty", tone: Tone::Good, about: None, count: 0 }, shown);
+        let key = match (images_good, status.region_reachable) {
+            (false, _) => "state.images",
+            (true, false) => "state.empty-but",
+            (true, true) => "state.empty",
+        };
+        let tone = if images_good { Tone::Good } else { Tone::Bad };
+        return (Headline { key, tone, about: None, count: 0 }, shown);
     };
     let count = shown.iter().filter(|(_, other)| other.rank() == first.rank()).count();
+    if *first == Situation::Working && !images_good {
+        return (Headline { key: "state.images", tone: Tone::Bad, about: None, count: 0 }, shown);
+    }
     let key = match (first, count) {
         (Situation::Failed(_), 1) => "state.help",
         (Situation::Failed(_), _) => "state.help-many",
@@ -175,6 +185,7 @@ pub fn overview(status: &StoreStatus) -> (Headline, Vec<(usize, Situation)>) {
         (Situation::Waits(_), _) => "state.waits",
         (Situation::Disk | Situation::Heard, _) => "state.starting",
         (Situation::Stranger, _) => "state.stranger",
+        (Situation::Working, _) if !status.region_reachable => "state.good-but",
         (Situation::Working, _) => "state.good",
     };
     (Headline { key, tone: first.tone(), about: Some(*at), count }, shown)

@@ -2,7 +2,7 @@ use super::*;
 use crate::page::testing::{NOW, machine, store};
 
 fn key(machines: Vec<MachineStatus>) -> &'static str {
-    overview(&store(machines)).0.key
+    overview(&store(machines), true).0.key
 }
 
 fn failed() -> MachineStatus {
@@ -30,17 +30,29 @@ fn the_machine_that_needs_people_most_speaks_for_all() {
     assert_eq!(key(vec![busy(), claim()]), "state.claim");
     assert_eq!(key(vec![claim(), check()]), "state.check");
     assert_eq!(key(vec![check(), failed()]), "state.help");
-    let (headline, shown) = overview(&store(vec![working(), failed()]));
+    let (headline, shown) = overview(&store(vec![working(), failed()]), true);
     assert_eq!((headline.about, headline.count, headline.tone), (Some(1), 1, Tone::Bad));
     assert_eq!(shown.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [1, 0]);
+}
+
+#[test]
+fn all_is_well_only_when_all_is_well() {
+    let said =
+        |machines, line, images| overview(&StoreStatus { region_reachable: line, ..store(machines) }, images).0.key;
+    assert_eq!(said(vec![], true, true), "state.empty");
+    assert_eq!(said(vec![], false, true), "state.empty-but");
+    assert_eq!(said(vec![], true, false), "state.images");
+    assert_eq!(said(vec![working()], false, true), "state.good-but");
+    assert_eq!(said(vec![working()], true, false), "state.images");
+    assert_eq!(said(vec![failed()], true, false), "state.help", "one that needs help now comes first");
 }
 
 #[test]
 fn a_device_that_gave_up_is_not_shown_and_a_machine_that_failed_is() {
     let mut status = store(vec![stranger(), failed()]);
     status.now = NOW + Duration::hours(1);
-    assert_eq!(overview(&status).1.len(), 1);
-    assert_eq!(overview(&status).0.key, "state.help");
+    assert_eq!(overview(&status, true).1.len(), 1);
+    assert_eq!(overview(&status, true).0.key, "state.help");
 }
 
 #[test]

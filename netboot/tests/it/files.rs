@@ -116,6 +116,9 @@ async fn the_boot_file_is_verified_served_and_exchanged() {
     until(|| netboot.running.shared.boot.current().problem.is_some()).await;
     assert_eq!(netboot.client.get(&url).send().await.unwrap().bytes().await.unwrap(), &b"the next UKI"[..]);
     let page = netboot.client.get(netboot.url("/")).send().await.unwrap().text().await.unwrap();
-    assert!(page.contains("Tell support"), "{page}");
+    assert!(
+        page.contains("The system images of this store have a problem.") && !page.contains("Nothing is wrong"),
+        "{page}"
+    );
     netboot.stop().await;
 }
