@@ -14,6 +14,7 @@ pub mod assignment;
 pub mod bios;
 pub mod claim;
 pub mod discovery;
+pub mod disks;
 pub mod enrollment;
 pub mod event;
 pub mod exit;

@@ -1,5 +1,6 @@
 //! What an image is. The manifest is a TUF target: whoever holds it through TUF holds digests of all the rest.
 
+use crate::disks::DiskPolicy;
 use serde::{Deserialize, Serialize};
 
 /// One template at one version for one architecture.
@@ -27,6 +28,9 @@ pub struct ImageManifest {
     /// What BIOS machines start with; `None` in images that only start on UEFI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bios: Option<Bios>,
+    /// Which disk may get the system; any, when the template has no wishes.
+    #[serde(default, skip_serializing_if = "DiskPolicy::is_default")]
+    pub disks: DiskPolicy,
 }
 
 /// The TUF target names of what a BIOS machine needs beside the UKI, whose kernel, initrd and command line it starts.

@@ -4,9 +4,13 @@
 use contracts::{
     VERSION, Versioned,
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport, RegistrarEndpoint, TimeReply},
+    disks::{DiskPolicy, DiskSelector, Several},
     enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial, NodeFile},
     event::{Event, StepEvent, StepStatus},
-    facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Owner, Smbios},
+    facts::{
+        Clock, ClockVerdict, Cpu, Disk, DiskContent, DiskHealth, Firmware, FirmwareCertificate, MachineFacts,
+        MemoryModule, Neighbour, Nic, Owner, Signature, Smbios, Tpm, Transport, Uefi,
+    },
     install::InstallRecord,
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
@@ -56,6 +60,7 @@ fn facts() -> MachineFacts {
         removable: false,
         read_only: false,
         content,
+        ..Disk::default()
     };
     MachineFacts {
         version: VERSION,
@@ -66,6 +71,7 @@ fn facts() -> MachineFacts {
             product: "Standard PC".into(),
             serial: String::new(),
             uuid: "00112233-4455-6677-8899-aabbccddeeff".into(),
+            ..Smbios::default()
         },
         cpus: 2,
         memory_bytes: 1 << 30,
@@ -89,7 +95,90 @@ fn facts() -> MachineFacts {
             mac: "52:54:00:12:34:56".into(),
             driver: "virtio_net".into(),
             carrier: true,
+            ..Nic::default()
         }],
+        ..MachineFacts::default()
+    }
+}
+
+/// Everything that a machine can say of itself.
+fn all_facts() -> MachineFacts {
+    let disk = Disk {
+        kernel_name: "nvme0n1".into(),
+        bytes: 1_000_204_886_016,
+        sector_bytes: 512,
+        path: "pci-0000:01:00.0".into(),
+        wwn: Some("eui.0025385b21404321".into()),
+        serial: Some("S5GXNX0T123456".into()),
+        model: Some("Samsung SSD 980 PRO 1TB".into()),
+        content: DiskContent::Foreign { what: "an LVM volume".into() },
+        physical_sector_bytes: Some(4096),
+        rotational: Some(false),
+        transport: Transport::Nvme,
+        vendor: Some("0x144d".into()),
+        revision: Some("5B2QGXA7".into()),
+        boot_medium: true,
+        used_by: Some("/run/medium".into()),
+        zoned: true,
+        health: Some(DiskHealth { wear_percent: Some(3), failing: Some("says that it is worn out".into()) }),
+        signatures: vec![Signature { kind: "lvm2".into(), at: 512, label: Some("vg0".into()) }],
+        ..Disk::default()
+    };
+    let nic = Nic {
+        permanent_mac: Some("52:54:00:12:34:57".into()),
+        path: "pci-0000:00:03.0".into(),
+        speed: Some(1000),
+        neighbour: Some(Neighbour {
+            chassis: "00:1b:21:00:00:01".into(),
+            port: "Gi1/0/7".into(),
+            system: "store-switch".into(),
+            port_description: "server".into(),
+            vlan: Some(20),
+        }),
+        ..facts().nics.remove(0)
+    };
+    MachineFacts {
+        smbios: Smbios {
+            sku: "NUC11".into(),
+            board: "Intel Corporation NUC11TNBi5".into(),
+            board_serial: "GETN123".into(),
+            chassis: "mini PC".into(),
+            asset_tag: "0042".into(),
+            firmware_version: "Intel Corp. TNTGL357.0064 08/30/2022".into(),
+            ..facts().smbios
+        },
+        disks: vec![disk],
+        nics: vec![nic],
+        cpu: Some(Cpu {
+            vendor: "GenuineIntel".into(),
+            model: "11th Gen Intel(R) Core(TM) i5-1135G7".into(),
+            sockets: 1,
+            cores: 4,
+            virtualization: true,
+            virtual_machine: true,
+        }),
+        memory: vec![MemoryModule {
+            slot: "SODIMM1".into(),
+            bytes: 16 << 30,
+            speed: 3200,
+            part: "Kingston 9905744".into(),
+            serial: "12345678".into(),
+        }],
+        uefi: Some(Uefi {
+            setup_mode: Some(false),
+            certificates: vec![FirmwareCertificate {
+                list: "db".into(),
+                subject: "Microsoft UEFI CA 2023".into(),
+                sha256: "ab".repeat(32),
+            }],
+        }),
+        tpm: Some(Tpm { version: 2, manufacturer: "IFX".into() }),
+        clock: Some(Clock {
+            rtc: Some(datetime!(1970-01-01 00:00:07 UTC)),
+            floor: Some(NOW),
+            verdict: ClockVerdict::TooEarly,
+        }),
+        ..facts()
     }
 }
 
@@ -100,6 +189,41 @@ fn image() -> ImageRef {
 #[test]
 fn machine_facts() {
     golden("machine-facts", &facts());
+    golden("machine-facts-all", &all_facts());
+}
+
+/// What an agent of before wrote is read; what one of tomorrow writes is read too, as far as it is known today.
+#[test]
+fn facts_of_other_versions_are_read() {
+    let mut facts: serde_json::Value = serde_json::to_value(all_facts()).unwrap();
+    facts["disks"][0]["transport"] = "telepathy".into();
+    facts["disks"][0]["health"]["mood"] = "fine".into();
+    facts["clock"]["verdict"] = "sideways".into();
+    facts["nics"][0]["neighbour"]["colour"] = "red".into();
+    let read: MachineFacts = serde_json::from_value(facts).unwrap();
+    assert_eq!(read.disks[0].transport, Transport::Unknown);
+    assert_eq!(read.clock.unwrap().verdict, ClockVerdict::Other);
+}
+
+#[test]
+fn disk_policies_have_no_room_for_what_is_not_known() {
+    let policy = DiskPolicy {
+        system: vec![DiskSelector {
+            model: Some("Samsung*".into()),
+            transport: vec![Transport::Nvme],
+            at_least_bytes: Some(200_000_000_000),
+            ..DiskSelector::default()
+        }],
+        never: vec![DiskSelector { rotational: Some(true), ..DiskSelector::default() }],
+        smallest_bytes: Some(128_000_000_000),
+        several: Several::Stop,
+    };
+    let text = serde_json::to_string(&policy).unwrap();
+    assert_eq!(serde_json::from_str::<DiskPolicy>(&text).unwrap(), policy);
+    assert_eq!(serde_json::from_str::<DiskPolicy>("{}").unwrap(), DiskPolicy::default());
+    for unknown in [r#"{"slot": 3}"#, r#"{"system": [{"slot": 3}]}"#, r#"{"several": "all"}"#] {
+        assert!(serde_json::from_str::<DiskPolicy>(unknown).is_err(), "{unknown}");
+    }
 }
 
 #[test]
@@ -157,6 +281,7 @@ fn image_documents() {
                 boot_sector: "boot/bios/boot.img".into(),
                 core: "boot/bios/core.img".into(),
             }),
+            disks: contracts::disks::DiskPolicy::default(),
         },
     );
     golden("channel", &Channel { version: VERSION, image_version: "2026.11.1".into() });

@@ -4,7 +4,7 @@ use crate::{disk::probe, efi};
 use anyhow::Result;
 use contracts::{
     VERSION,
-    facts::{Disk, DiskContent, Firmware, MachineFacts, Nic, Smbios},
+    facts::{Disk, Firmware, MachineFacts, Nic, Smbios},
 };
 use std::{
     fs,
@@ -26,6 +26,7 @@ pub fn gather(look_at_disks: bool) -> MachineFacts {
         memory_bytes: memory_bytes(),
         disks: disks(look_at_disks),
         nics: nics(),
+        ..MachineFacts::default()
     }
 }
 
@@ -55,6 +56,7 @@ fn smbios() -> Smbios {
         product: field("product_name"),
         serial: field("product_serial"),
         uuid: field("product_uuid").to_lowercase(),
+        ..Smbios::default()
     }
 }
 
@@ -122,6 +124,8 @@ fn disk(name: &str, look: bool) -> Option<Disk> {
         return None;
     }
     let node = PathBuf::from("/dev").join(name);
+    let examined = look.then(|| probe::examine(&node, sector_bytes));
+    let (content, signatures) = examined.map_or_else(Default::default, |found| (found.content, found.signatures));
     Some(Disk {
         kernel_name: name.to_owned(),
         bytes,
@@ -132,7 +136,9 @@ fn disk(name: &str, look: bool) -> Option<Disk> {
         model: text(sys.join("device/model")),
         removable: is_removable(&sys),
         read_only: number(sys.join("ro")) == Some(1),
-        content: if look { probe::content(&node) } else { DiskContent::Blank },
+        content,
+        signatures,
+        ..Disk::default()
     })
 }
 
@@ -171,6 +177,7 @@ fn nics() -> Vec<Nic> {
                 mac: text(sys.join("address"))?.to_lowercase(),
                 driver: driver.and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned())).unwrap_or_default(),
                 carrier: number(sys.join("carrier")) == Some(1),
+                ..Nic::default()
             };
             Some((bus_path(&sys.join("device")), nic))
         })

@@ -58,6 +58,7 @@ impl Shop {
             boot_loader: "boot/loader.efi".into(),
             registrar_ca: "region/ca.pem".into(),
             bios: None,
+            disks: contracts::disks::DiskPolicy::default(),
         };
         self.archive = made.archive.clone();
         let file = |name: &str, content: Vec<u8>| {

@@ -58,6 +58,7 @@ async fn publish(place: &Place, keys: &keys::Keys, version: &str, channel: &str,
         boot_loader: "boot".into(),
         registrar_ca: "ca".into(),
         bios: None,
+        disks: contracts::disks::DiskPolicy::default(),
     };
     let json = |value: Value| value.to_string().into_bytes();
     let channel_file = Channel { version: contracts::VERSION, image_version: version.into() };

@@ -1,6 +1,6 @@
 use super::*;
 use contracts::assignment::ImageRef;
-use contracts::facts::{Firmware, MachineFacts, Smbios};
+use contracts::facts::{Firmware, MachineFacts};
 use contracts::voucher::Voucher;
 use time::Duration;
 use uuid::Uuid;
@@ -60,12 +60,9 @@ fn request(voucher: Voucher) -> EnrollmentRequest {
         facts: MachineFacts {
             version: 1,
             firmware: Firmware::Uefi,
-            secure_boot: None,
-            smbios: Smbios::default(),
             cpus: 1,
             memory_bytes: 1,
-            disks: vec![],
-            nics: vec![],
+            ..MachineFacts::default()
         },
         vouchers: vec![voucher],
         join: false,

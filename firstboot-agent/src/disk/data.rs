@@ -86,6 +86,7 @@ mod tests {
             removable: false,
             read_only: false,
             content,
+            ..Disk::default()
         }
     }
 

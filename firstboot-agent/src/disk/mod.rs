@@ -4,6 +4,7 @@
 pub mod data;
 pub mod plan;
 pub mod probe;
+pub mod signature;
 pub mod table;
 
 pub use contracts::layout;

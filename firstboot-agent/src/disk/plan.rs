@@ -185,6 +185,7 @@ mod tests {
             removable: false,
             read_only: false,
             content,
+            ..Disk::default()
         }
     }
 

@@ -1,74 +1,163 @@
-//! What is on a disk. libblkid decides what is blank: it knows the signatures of every file system, RAID member
-//! and partition table that Linux does. Our own table is told by its partition names.
+//! What is on a disk. Three look, and only when none of them finds anything is it blank:
+//! - our own partition names tell an install of ours, finished or half;
+//! - [`signature`] reads the bytes: it sees damaged tables, what is inside partitions, data without a name, and it
+//!   stops at the first byte that cannot be read;
+//! - libblkid, by its program, knows rare formats, and is older and used by more people than ours.
+//!
+//! Where the last two disagree, something is there.
 
 use crate::{
     disk::{
         layout::{IN_PROGRESS, Role},
+        signature::{self, Scan, window::Device},
         table::{has_room_for_ours, partition_node},
     },
     install::state,
 };
-use contracts::facts::DiskContent;
+use contracts::facts::{DiskContent, Signature};
 use gptman::GPT;
 use std::{
     fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{Seek as _, SeekFrom},
     path::Path,
     process::{Command, Stdio},
 };
 
+/// What a look at a disk brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// What is on it.
+    pub content: DiskContent,
+    /// The signatures that were found.
+    pub signatures: Vec<Signature>,
+}
+
 /// Looks at a disk without writing to it. Anything that cannot be told for certain counts as foreign.
 #[must_use]
+pub fn examine(device: &Path, sector_bytes: u32) -> Examined {
+    let opened = File::open(device).and_then(|mut file| {
+        let bytes = file.seek(SeekFrom::End(0))?;
+        Ok((file, bytes))
+    });
+    let (mut file, bytes) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let what = format!("something that cannot be read ({error})");
+            return Examined { content: DiskContent::Foreign { what }, signatures: Vec::new() };
+        }
+    };
+    let ours = GPT::find_from(&mut file).ok().and_then(|table| ours(&table));
+    let scan = signature::scan(&Device::new(file, bytes), sector_bytes);
+    let signatures = scan.signatures();
+    let content = match ours {
+        Some(ours) => with_owner(ours, device),
+        // A failing disk would fail for blkid too, and take its time.
+        None if scan.trouble.is_some() => foreign(&scan, None),
+        None => decide(&scan, ask_blkid(device)),
+    };
+    Examined { content, signatures }
+}
+
+/// What is on a disk with sectors of 512 bytes; see [`examine`].
+#[must_use]
 pub fn content(device: &Path) -> DiskContent {
-    if let Some(ours) =
-        File::open(device).ok().and_then(|mut file| GPT::find_from(&mut file).ok()).and_then(|t| ours(&t))
-    {
-        let owner = state::owner(&partition_node(device, Role::State.number()));
-        return match ours {
-            DiskContent::Installed { root_hashes, .. } => DiskContent::Installed { root_hashes, owner },
-            DiskContent::HalfInstall { .. } => DiskContent::HalfInstall { owner },
-            other => other,
-        };
-    }
-    // libblkid's low-level probe: exit status 2 means that it found nothing (blkid(8), "EXIT STATUS").
-    let output = Command::new("blkid")
-        .args(["--probe", "--output", "export"])
-        .arg(device)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null())
-        .output();
-    match output {
-        // The same status says that the disk could not be read.
-        Ok(output) if output.status.code() == Some(2) => match read_ends(device) {
-            Ok(()) => DiskContent::Blank,
-            Err(error) => DiskContent::Foreign { what: format!("something that cannot be read ({error})") },
-        },
-        Ok(output) if output.status.success() => {
-            DiskContent::Foreign { what: name(&String::from_utf8_lossy(&output.stdout)) }
-        }
-        Ok(output) if output.status.code() == Some(8) => {
-            DiskContent::Foreign { what: "several kinds of data at once".into() }
-        }
-        Ok(output) => {
-            DiskContent::Foreign { what: format!("something that could not be read (blkid: {})", output.status) }
-        }
-        Err(error) => DiskContent::Foreign { what: format!("something that could not be examined ({error})") },
+    examine(device, 512).content
+}
+
+fn with_owner(ours: DiskContent, device: &Path) -> DiskContent {
+    let owner = state::owner(&partition_node(device, Role::State.number()));
+    match ours {
+        DiskContent::Installed { root_hashes, .. } => DiskContent::Installed { root_hashes, owner },
+        DiskContent::HalfInstall { .. } => DiskContent::HalfInstall { owner },
+        other => other,
     }
 }
 
-/// Reads where signatures are: the first and the last MiB. A disk with a bad sector there is not blank, it is unknown.
-fn read_ends(device: &Path) -> io::Result<()> {
-    const END: u64 = 1 << 20;
-    let mut file = File::open(device)?;
-    let bytes = file.seek(SeekFrom::End(0))?;
-    for start in [0, bytes.saturating_sub(END)] {
-        file.seek(SeekFrom::Start(start))?;
-        let read = io::copy(&mut file.by_ref().take(END), &mut io::sink())?;
-        if read < END.min(bytes) {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+/// libblkid's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Blkid {
+    Nothing,
+    Found(Export),
+    Several,
+    Failed(String),
+}
+
+/// What `blkid --output export` printed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Export {
+    kind: Option<String>,
+    table: Option<String>,
+    label: Option<String>,
+}
+
+/// libblkid's low-level probe: exit status 2 means that it found nothing, 8 that it found too much (blkid(8), "EXIT
+/// STATUS").
+fn ask_blkid(device: &Path) -> Blkid {
+    let mut command = Command::new("blkid");
+    command.args(["--probe", "--output", "export"]).arg(device).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) => match output.status.code() {
+            Some(0) => Blkid::Found(Export::read(&String::from_utf8_lossy(&output.stdout))),
+            Some(2) => Blkid::Nothing,
+            Some(8) => Blkid::Several,
+            _ => Blkid::Failed(format!("blkid: {}", output.status)),
+        },
+        Err(error) => Blkid::Failed(format!("starting blkid: {error}")),
+    }
+}
+
+/// Blank only when both find nothing.
+fn decide(scan: &Scan, blkid: Blkid) -> DiskContent {
+    match (scan.is_blank(), blkid) {
+        (true, Blkid::Nothing) => DiskContent::Blank,
+        (true, Blkid::Found(export)) => DiskContent::Foreign { what: export.words() },
+        (true, Blkid::Several) => DiskContent::Foreign { what: "several kinds of data at once".into() },
+        (true, Blkid::Failed(why)) => {
+            DiskContent::Foreign { what: format!("something that could not be examined ({why})") }
+        }
+        (false, Blkid::Found(export)) => foreign(scan, Some(&export)),
+        (false, _) => foreign(scan, None),
+    }
+}
+
+/// Words for what is there. Where libblkid knows more, its words.
+fn foreign(scan: &Scan, export: Option<&Export>) -> DiskContent {
+    let nameless = scan.findings.is_empty() && scan.trouble.is_none();
+    if let Some(export) = export.filter(|export| nameless && (export.kind.is_some() || export.table.is_some())) {
+        return DiskContent::Foreign { what: export.words() };
+    }
+    let mut scan = scan.clone();
+    if let (Some(export), Some(found)) = (export, scan.findings.first_mut())
+        && found.label.is_none()
+        && export.kind.as_deref() == Some(found.kind)
+    {
+        found.label.clone_from(&export.label);
+    }
+    let what = scan.words().unwrap_or_else(|| "data of a kind that has no name here".into());
+    DiskContent::Foreign { what }
+}
+
+impl Export {
+    fn read(text: &str) -> Self {
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+            let safe: String = line.replace('\\', "").chars().filter(|c| !c.is_control()).take(40).collect();
+            Some(safe.replace('"', "'"))
+        };
+        Self { kind: value("TYPE"), table: value("PTTYPE"), label: value("LABEL") }
+    }
+
+    fn words(&self) -> String {
+        let label = self.label.as_ref().map_or(String::new(), |label| format!(" named \"{label}\""));
+        match (&self.kind, &self.table) {
+            (Some(kind), _) if kind.ends_with("_member") => {
+                format!("a member of a set of disks ({}){label}", kind.trim_end_matches("_member").replace('_', " "))
+            }
+            (Some(kind), _) => format!("data of the kind {kind}{label}"),
+            (None, Some(table)) => format!("a partition table ({table})"),
+            (None, None) => "data of a kind that has no name here".into(),
         }
     }
-    Ok(())
 }
 
 /// Our table: all names in their places. Only the partition for BIOS may be missing, as on disks of older versions. `None` for anybody else's.
@@ -105,30 +194,6 @@ fn guid_hex(table: &GPT, role: Role) -> String {
     uuid::Uuid::from_bytes_le(table[role.number()].unique_partition_guid).simple().to_string()
 }
 
-/// Words for what `blkid --output export` printed.
-fn name(export: &str) -> String {
-    let value = |key: &str| {
-        export.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(|v| v.replace('\\', ""))
-    };
-    let label = value("LABEL").map_or(String::new(), |label| format!(" named \"{label}\""));
-    match (value("TYPE"), value("PTTYPE")) {
-        (Some(kind), _) => match kind.as_str() {
-            "crypto_LUKS" => "an encrypted volume (LUKS)".into(),
-            "LVM2_member" => "an LVM volume".into(),
-            "linux_raid_member" => "a member of a Linux RAID".into(),
-            "zfs_member" => "a member of a ZFS pool".into(),
-            "ceph_bluestore" => "a Ceph OSD".into(),
-            kind => format!("a {kind} file system{label}"),
-        },
-        (None, Some(table)) => match table.as_str() {
-            "gpt" => "a partition table (GPT)".into(),
-            "dos" => "a partition table (MBR)".into(),
-            table => format!("a partition table ({table})"),
-        },
-        (None, None) => "data of a kind that has no name here".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,12 +223,31 @@ mod tests {
         header.write_into(&mut file, 512, &entries).unwrap();
         let table = GPT::find_from(&mut file).unwrap();
         assert!(ours(&table).is_none());
+        assert_eq!(content(&path), DiskContent::Foreign { what: "a partition table (GPT)".into() });
+    }
+
+    #[test]
+    fn only_what_both_find_empty_is_blank() {
+        let scan_of = |bytes: &[u8]| signature::scan(&bytes, 512);
+        let (zeros, leftovers) = (scan_of(&[0; 1 << 16]), scan_of(&[&[7; 100][..], &[0; 1 << 16]].concat()));
+        let found = || Blkid::Found(Export::read("DEVNAME=/dev/vda\nLABEL=Till\\ data\nTYPE=rarefs\n"));
+        let words = |scan: &Scan, blkid| match decide(scan, blkid) {
+            DiskContent::Foreign { what } => what,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(words(&zeros, Blkid::Nothing), "Blank");
+        assert_eq!(words(&zeros, found()), "data of the kind rarefs named \"Till data\"");
+        assert_eq!(words(&zeros, Blkid::Several), "several kinds of data at once");
+        assert_eq!(words(&zeros, Blkid::Failed("x".into())), "something that could not be examined (x)");
+        assert_eq!(words(&leftovers, Blkid::Nothing), "data of a kind that has no name here");
+        assert_eq!(words(&leftovers, found()), "data of the kind rarefs named \"Till data\"");
     }
 
     #[test]
     fn what_blkid_says_becomes_words() {
-        assert_eq!(name("DEVNAME=/dev/vda\nLABEL=Till\\ data\nTYPE=ntfs\n"), "a ntfs file system named \"Till data\"");
-        assert_eq!(name("DEVNAME=/dev/vda\nPTUUID=1\nPTTYPE=dos\n"), "a partition table (MBR)");
-        assert_eq!(name("TYPE=crypto_LUKS\n"), "an encrypted volume (LUKS)");
+        let words = |text: &str| Export::read(text).words();
+        assert_eq!(words("DEVNAME=/dev/vda\nPTUUID=1\nPTTYPE=atari\n"), "a partition table (atari)");
+        assert_eq!(words("TYPE=jmicron_raid_member\n"), "a member of a set of disks (jmicron raid)");
+        assert_eq!(words("LABEL=a\u{1b}[2Jb\"c\nTYPE=x\n"), "data of the kind x named \"a[2Jb'c\"");
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use contracts::{
         assignment::ImageRef,
-        facts::{Disk, DiskContent, Firmware, Smbios},
+        facts::{Disk, DiskContent, Firmware},
         medium::Medium,
     };
 
@@ -120,16 +120,15 @@ mod tests {
             removable: false,
             read_only: false,
             content,
+            ..Disk::default()
         };
         MachineFacts {
             version: VERSION,
             firmware: Firmware::Uefi,
-            secure_boot: None,
-            smbios: Smbios::default(),
             cpus: 1,
             memory_bytes: 1,
             disks: vec![disk],
-            nics: vec![],
+            ..MachineFacts::default()
         }
     }
 

@@ -94,6 +94,7 @@ impl Shop {
             uki: "images/k8s-worker/1/uki.efi".into(),
             boot_loader: "boot".into(),
             registrar_ca: "ca".into(),
+            disks: contracts::disks::DiskPolicy::default(),
         };
         let roles = RoleVersions { targets: 5, snapshot: 5, timestamp: 5 };
         let floor = TrustFloor { version: VERSION, built_at: time::OffsetDateTime::UNIX_EPOCH, roles };

@@ -43,6 +43,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         boot_loader: String::new(),
         registrar_ca: String::new(),
         bios: None,
+        disks: contracts::disks::DiskPolicy::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let _ = runtime.block_on(unpack::check(&path, &manifest));

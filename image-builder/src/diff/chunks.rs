@@ -98,6 +98,7 @@ mod tests {
             boot_loader: String::new(),
             registrar_ca: String::new(),
             bios: None,
+            disks: contracts::disks::DiskPolicy::default(),
         };
         manifest.archive.path = "root.bita".into();
         let chunks = read(folder.path(), &manifest).await.unwrap();

@@ -261,6 +261,7 @@ mod tests {
             boot_loader: "b".into(),
             registrar_ca: "r".into(),
             bios: None,
+            disks: contracts::disks::DiskPolicy::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One region with a registrar, two stores, and as many machines as a test makes.
 
 use contracts::enrollment::{Csr, Enrollment, EnrollmentRequest, EnrollmentState, JoinMaterial};
-use contracts::facts::{Firmware, MachineFacts, Smbios};
+use contracts::facts::{Firmware, MachineFacts};
 use contracts::store::StoreCredential;
 use contracts::voucher::{Voucher, VoucherStatement};
 use futures_util::future::BoxFuture;
@@ -238,12 +238,9 @@ pub(crate) fn request(voucher: Voucher) -> EnrollmentRequest {
         facts: MachineFacts {
             version: 1,
             firmware: Firmware::Uefi,
-            secure_boot: None,
-            smbios: Smbios::default(),
             cpus: 4,
             memory_bytes: 1 << 30,
-            disks: vec![],
-            nics: vec![],
+            ..MachineFacts::default()
         },
         vouchers: vec![voucher],
         join: false,
