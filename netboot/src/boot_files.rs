@@ -81,6 +81,8 @@ pub struct BootFile {
     pub validators: Validators,
     /// The image's version.
     pub version: String,
+    /// The processor that it is for, as the manifest names it.
+    pub architecture: String,
     /// Which part of the boot this file is, as shares of 1: where it begins and where it ends. What is only a step on
     /// the way to the boot image ends at 0.
     pub share: (f64, f64),
@@ -92,7 +94,12 @@ impl BootFile {
     fn new(content: Content, digest: &str, version: &str, share: (f64, f64)) -> Self {
         let (length, etag) = (content.length(), format!("\"{digest}\""));
         let validators = Validators { length, etag, modified: SystemTime::now() };
-        Self { content, validators, version: version.to_owned(), share }
+        Self { content, validators, version: version.to_owned(), architecture: "x86_64".into(), share }
+    }
+
+    /// The same for another processor.
+    fn built_for(self, architecture: &str) -> Self {
+        Self { architecture: architecture.to_owned(), ..self }
     }
 
     /// How much of the whole boot is through when `fraction` of this file is.
@@ -243,7 +250,8 @@ impl Source {
                 bios::files(&image.template, &version, &uki, loader, base_url).map_err(wrong)?
             }
         };
-        files.push((name_of(&image.template), BootFile::new(uki.content, &uki.digest, &version, (0.0, 1.0))));
+        let boot_file = BootFile::new(uki.content, &uki.digest, &version, (0.0, 1.0)).built_for(&manifest.architecture);
+        files.push((name_of(&image.template), boot_file));
         Ok(files)
     }
 

@@ -5,7 +5,7 @@ use crate::{
     lan::ears::{Ear, Heard},
     proto::{
         dhcp::{
-            decide::{Arrival, Decision, Family, Kind, Outcome, Policy, Port, Ruling, Starts, answer},
+            decide::{Arch, Arrival, Decision, Destination, Outcome, Policy, Port, Ruling, Starts, answer},
             packet::{MessageType, Packet},
         },
         mac::Mac,
@@ -13,11 +13,7 @@ use crate::{
     roster::Standing,
     shared::{Shared, lock},
 };
-use std::{
-    net::{IpAddr, SocketAddrV4},
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +42,7 @@ pub async fn run(shared: Arc<Shared>, ear: Ear, port: Port, stop: CancellationTo
     }
 }
 
-fn handle(shared: &Shared, port: Port, heard: &Heard, bytes: &[u8]) -> Option<(Vec<u8>, SocketAddrV4)> {
+fn handle(shared: &Shared, port: Port, heard: &Heard, bytes: &[u8]) -> Option<(Vec<u8>, Destination)> {
     let source = heard.source;
     let packet = match Packet::read(bytes) {
         Ok(packet) => packet,
@@ -73,7 +69,7 @@ fn handle(shared: &Shared, port: Port, heard: &Heard, bytes: &[u8]) -> Option<(V
     shared.metrics.dhcp(port, answer);
     let subject = outcome.mac.map_or_else(|| source.to_string(), |mac| mac.to_string());
     match outcome.decision {
-        Decision::Reply { bytes, destination, kind, what } => {
+        Decision::Reply { bytes, destination, kind, what, .. } => {
             log(shared, &subject, &format!("{kind} to {destination}: {what}"));
             Some((bytes, destination))
         }
@@ -100,13 +96,7 @@ fn listen(shared: &Shared, port: Port, packet: &Packet) {
 /// Tells the board what a machine's firmware does.
 fn note(shared: &Shared, outcome: &Outcome) {
     let Some(mac) = outcome.mac else { return };
-    let how = match outcome.family {
-        Family::UefiPxe => "UEFI PXE",
-        Family::UefiHttp => "UEFI HTTP Boot",
-        Family::BiosPxe => "BIOS PXE",
-        Family::BiosIpxe => "iPXE on BIOS",
-        Family::Unserved(_) | Family::Agent | Family::Other => return,
-    };
+    let Some(how) = outcome.family.title() else { return };
     let now = OffsetDateTime::now_utc();
     let standing = shared.store.with(|roster| roster.standing(mac));
     let message = match &standing {
@@ -120,9 +110,7 @@ fn note(shared: &Shared, outcome: &Outcome) {
     if matches!(standing, Standing::Listed { .. }) {
         shared.emit(now, mac, power_on);
     }
-    if let Decision::Reply { kind: Kind::PxeOffer | Kind::HttpOffer | Kind::ScriptOffer | Kind::PxeAck, what, .. } =
-        &outcome.decision
-    {
+    if let Decision::Reply { boots: Some(what), .. } = &outcome.decision {
         let started = lock(&shared.board).firmware_answered(now, mac, &format!("offered {what} by {how}"));
         shared.emit(now, mac, started);
     }
@@ -154,16 +142,25 @@ impl Policy for ByRoster<'_> {
                 let (template, set) = (&machine.image.template, self.shared.boot.current());
                 let uki = name_of(template);
                 let name = match starts {
-                    Starts::Uki => uki.clone(),
+                    Starts::Uki(_) => uki.clone(),
                     Starts::NetworkLoader => bios::NETWORK_LOADER.to_owned(),
                     Starts::Script => bios::script_name(template),
                 };
                 // The network boot program is of use only where a script follows it.
                 let script = bios::script_name(template);
-                if set.files.contains_key(&name) && (starts == Starts::Uki || set.files.contains_key(&script)) {
+                let firmware = match starts {
+                    Starts::Uki(arch) => arch,
+                    Starts::NetworkLoader | Starts::Script => Arch::X86_64,
+                };
+                if let Some(file) = set.files.get(&uki).filter(|file| file.architecture != firmware.name()) {
+                    let image = &file.architecture;
+                    return Ruling::Silent(format!("its image is for {image}, and this machine is {firmware}"));
+                }
+                let complete = matches!(starts, Starts::Uki(_)) || set.files.contains_key(&script);
+                if complete && set.files.contains_key(&name) {
                     return Ruling::Boot(name);
                 }
-                if starts != Starts::Uki && set.files.contains_key(&uki) {
+                if !matches!(starts, Starts::Uki(_)) && set.files.contains_key(&uki) {
                     return Ruling::Silent("its image starts on UEFI only: build it anew, or switch it to UEFI".into());
                 }
                 let why = set.problem.as_deref().unwrap_or("it is not loaded yet");

@@ -123,6 +123,10 @@ impl Metrics {
             Some(Kind::ScriptOffer) => "script-offer",
             Some(Kind::AgentOffer) => "agent-offer",
             Some(Kind::AgentAck) => "agent-ack",
+            Some(Kind::LeaseOffer) => "lease-offer",
+            Some(Kind::LeaseAck) => "lease-ack",
+            Some(Kind::LeaseNak) => "lease-nak",
+            Some(Kind::InformAck) => "inform-ack",
         };
         self.dhcp.get_or_create(&[("port", port), ("answer", answer)]).inc();
     }

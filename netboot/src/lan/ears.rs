@@ -7,7 +7,7 @@
 
 use super::packet_socket;
 use crate::{
-    proto::{frames, mac::Mac},
+    proto::{dhcp::decide::Destination, frames, mac::Mac},
     sockets::{self, SocketError},
 };
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, sendto};
@@ -127,7 +127,12 @@ impl Ear {
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn say(&self, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
+    pub async fn say(&self, bytes: &[u8], from: Ipv4Addr, to: Destination) -> io::Result<()> {
+        let to = match to {
+            Destination::Ip(to) => to,
+            // Without a way to address a card, everybody has to hear it.
+            Destination::Link(_, to) => SocketAddrV4::new(Ipv4Addr::BROADCAST, to.port()),
+        };
         match self {
             Self::Udp(socket, _) => send_from(socket, bytes, from, to).await,
             Self::Packet { mouth, port, .. } => {

@@ -14,9 +14,12 @@
 //!
 //! REQUESTs on port 67 belong to the store's DHCP server and are never answered.
 
+pub use super::family::{Arch, Family};
 use super::{
-    packet::{MessageType, Packet, code},
-    reply::{Answer, WriteError},
+    family::unserved,
+    lease::server::Quiet,
+    packet::{MessageType, Packet},
+    reply::{Answer, Message, WriteError},
 };
 use crate::proto::mac::Mac;
 use std::{
@@ -65,8 +68,8 @@ pub trait Policy {
 /// What kind of file a machine's firmware can start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Starts {
-    /// A UKI.
-    Uki,
+    /// A UKI for this processor.
+    Uki(Arch),
     /// iPXE as a network boot program for BIOS.
     NetworkLoader,
     /// A script for iPXE.
@@ -80,25 +83,6 @@ pub enum Ruling {
     Boot(String),
     /// Nothing, and why.
     Silent(String),
-}
-
-/// What kind of client sent a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// Shelfboot's own agent.
-    Agent,
-    /// x86-64 UEFI firmware that loads by TFTP.
-    UefiPxe,
-    /// UEFI firmware that loads by HTTP.
-    UefiHttp,
-    /// The PXE ROM of a BIOS machine.
-    BiosPxe,
-    /// iPXE on a BIOS machine, in a ROM or loaded by one.
-    BiosIpxe,
-    /// Boot firmware of a kind that is not served.
-    Unserved(u16),
-    /// No boot client: a till, a printer, a phone.
-    Other,
 }
 
 /// What an answer was.
@@ -116,6 +100,14 @@ pub enum Kind {
     AgentOffer,
     /// The answer to the agent on port 4011.
     AgentAck,
+    /// An address, offered in mode `dhcp`, with or without a boot file.
+    LeaseOffer,
+    /// An address, granted in mode `dhcp`.
+    LeaseAck,
+    /// An address, refused in mode `dhcp`.
+    LeaseNak,
+    /// Options without an address, in mode `dhcp`.
+    InformAck,
 }
 
 impl fmt::Display for Kind {
@@ -127,7 +119,48 @@ impl fmt::Display for Kind {
             Self::ScriptOffer => "offer to iPXE",
             Self::AgentOffer => "offer to the agent",
             Self::AgentAck => "acknowledgement to the agent",
+            Self::LeaseOffer => "offer of an address",
+            Self::LeaseAck => "grant of an address",
+            Self::LeaseNak => "refusal of an address",
+            Self::InformAck => "information",
         })
+    }
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// To this address, by the kernel's means.
+    Ip(SocketAddrV4),
+    /// To a card that does not have this address yet, and so cannot answer ARP for it (RFC 2131, section 4.1).
+    Link(Mac, SocketAddrV4),
+}
+
+impl Destination {
+    pub(super) const EVERYBODY: Self = Self::Ip(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT));
+
+    /// To a relay, which has to hear it on the server port.
+    pub(super) const fn relay(giaddr: Ipv4Addr) -> Self {
+        Self::Ip(SocketAddrV4::new(giaddr, SERVER_PORT))
+    }
+
+    /// To a client at its own address.
+    pub(super) const fn client(address: Ipv4Addr) -> Self {
+        Self::Ip(SocketAddrV4::new(address, CLIENT_PORT))
+    }
+
+    /// To a client that is about to get this address.
+    pub(super) const fn link(mac: Mac, address: Ipv4Addr) -> Self {
+        Self::Link(mac, SocketAddrV4::new(address, CLIENT_PORT))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(to) => write!(f, "{to}"),
+            Self::Link(mac, to) => write!(f, "{to} at {mac}"),
+        }
     }
 }
 
@@ -139,11 +172,13 @@ pub enum Decision {
         /// The packet.
         bytes: Vec<u8>,
         /// Where to.
-        destination: SocketAddrV4,
+        destination: Destination,
         /// What it is.
         kind: Kind,
         /// What it offers, for the log.
         what: String,
+        /// The boot file in it, if any.
+        boots: Option<String>,
     },
     /// Say nothing.
     Silence(Silence),
@@ -176,19 +211,21 @@ pub enum Silence {
     /// The policy says so.
     #[error("{0}")]
     Policy(String),
-    /// It would be dropped anyway.
+    /// The answer cannot be written, or would be dropped anyway.
     #[error(transparent)]
     Unwritable(WriteError),
-}
-
-fn unserved(architecture: u16) -> String {
-    match architecture {
-        0x14 => "it is BIOS firmware that boots over HTTP, which is not served: switch it to PXE".into(),
-        0x06 => "it is 32-bit UEFI firmware, and there is only a 64-bit boot image".into(),
-        0x0a | 0x12 => "it is a 32-bit ARM machine, which is not served".into(),
-        0x0b | 0x13 => "it is a 64-bit ARM machine, which is not served yet".into(),
-        other => format!("there is no boot image for its architecture ({other:#04x})"),
-    }
+    /// A boot ROM with its own ways.
+    #[error("it is the boot ROM of a Raspberry Pi, which is not served")]
+    RaspberryPi,
+    /// The boot item that it chose asks for signed discovery (PXE 2.1, table 2-4: the layer's top bit).
+    #[error("it asks for a boot item with security, which is not served")]
+    SecureItem,
+    /// More packets than a boot client sends.
+    #[error("more packets came than boot clients send: those above the limit are dropped")]
+    TooMany,
+    /// The DHCP server of mode `dhcp` says nothing.
+    #[error(transparent)]
+    Lease(Quiet),
 }
 
 /// Who sent a packet, and what comes of it.
@@ -205,7 +242,7 @@ pub struct Outcome {
 /// Decides about one packet.
 #[must_use]
 pub fn answer(packet: &Packet, arrival: &Arrival<'_>, policy: &dyn Policy) -> Outcome {
-    let family = family(packet);
+    let family = Family::of(packet);
     let mac = identify(packet, arrival, policy);
     let decision = decide(packet, arrival, policy, family, mac).unwrap_or_else(Decision::Silence);
     Outcome { mac, family, decision }
@@ -222,119 +259,117 @@ fn decide(
         return Err(Silence::NotARequest);
     }
     let message = packet.message_type().ok_or(Silence::NoMessageType)?;
-    match family {
-        Family::Other => return Err(Silence::NotABootClient(packet.class().escape_default().take(64).collect())),
-        Family::Unserved(architecture) => return Err(Silence::Unserved(architecture)),
-        Family::Agent | Family::UefiPxe | Family::UefiHttp | Family::BiosPxe | Family::BiosIpxe => {}
-    }
     let kind = match (arrival.port, message, family) {
-        (Port::Dhcp, MessageType::Discover, Family::UefiPxe | Family::BiosPxe) => Kind::PxeOffer,
+        (_, _, Family::Other | Family::Unserved(_) | Family::RaspberryPi) => return Err(refusal(packet, family)),
+        (Port::Dhcp, MessageType::Discover, Family::UefiPxe(_) | Family::UefiIpxe(_) | Family::BiosPxe) => {
+            Kind::PxeOffer
+        }
         (Port::Dhcp, MessageType::Discover, Family::BiosIpxe) => Kind::ScriptOffer,
-        (Port::Dhcp, MessageType::Discover, Family::UefiHttp) => Kind::HttpOffer,
+        (Port::Dhcp, MessageType::Discover, Family::UefiHttp(_)) => Kind::HttpOffer,
         (Port::Dhcp, MessageType::Discover, Family::Agent) => Kind::AgentOffer,
         (
             Port::Proxy,
             MessageType::Request | MessageType::Inform,
-            Family::UefiPxe | Family::BiosPxe | Family::BiosIpxe,
+            Family::UefiPxe(_) | Family::UefiIpxe(_) | Family::BiosPxe | Family::BiosIpxe,
         ) => Kind::PxeAck,
         (Port::Proxy, MessageType::Inform, Family::Agent) => Kind::AgentAck,
         _ => return Err(Silence::NotForUs(message)),
     };
-    if packet.guid().is_err() {
-        return Err(Silence::BadGuid);
+    let part = boot_part(packet, family, arrival, policy, mac)?;
+    let mut vendor = part.vendor;
+    if let Some(item) = packet.boot_item().filter(|_| kind == Kind::PxeAck) {
+        if item[2] & 0x80 != 0 {
+            return Err(Silence::SecureItem);
+        }
+        // The item that it chose goes back as it came (PXE 2.1, section 2.2.3).
+        let options = vendor.get_or_insert_with(|| vec![255]);
+        options.splice(0..0, [&[71, 4], &item[..]].concat());
     }
-    let mut answer = compose(kind, family, arrival, policy, mac)?;
-    answer.broadcast &= packet.giaddr.is_unspecified();
+    let answer = Answer {
+        message: if arrival.port == Port::Proxy { Message::Ack } else { Message::Offer },
+        server: arrival.server,
+        class: Some(part.class),
+        file: part.file.clone(),
+        vendor,
+        lease: None,
+        no_proxy: false,
+        broadcast: arrival.port == Port::Dhcp && packet.giaddr.is_unspecified(),
+    };
     let bytes = answer.write(packet).map_err(Silence::Unwritable)?;
-    let what = answer.file.unwrap_or_else(|| arrival.base_url.to_owned());
-    Ok(Decision::Reply { bytes, destination: destination(packet, arrival), kind, what })
+    let what = part.file.clone().unwrap_or_else(|| arrival.base_url.to_owned());
+    Ok(Decision::Reply { bytes, destination: destination(packet, arrival), kind, what, boots: part.file })
 }
 
-fn compose(
-    kind: Kind,
+fn refusal(packet: &Packet, family: Family) -> Silence {
+    match family {
+        Family::Unserved(architecture) => Silence::Unserved(architecture),
+        Family::RaspberryPi => Silence::RaspberryPi,
+        _ => Silence::NotABootClient(packet.class().escape_default().take(64).collect()),
+    }
+}
+
+/// What an answer says about booting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BootPart {
+    pub(super) class: &'static str,
+    pub(super) file: Option<String>,
+    pub(super) vendor: Option<Vec<u8>>,
+}
+
+/// What this client is to start, in its firmware's dialect.
+pub(super) fn boot_part(
+    packet: &Packet,
     family: Family,
     arrival: &Arrival<'_>,
     policy: &dyn Policy,
     mac: Option<Mac>,
-) -> Result<Answer, Silence> {
-    let blank = Answer {
-        ack: matches!(kind, Kind::PxeAck | Kind::AgentAck),
-        server: arrival.server,
-        class: "PXEClient",
-        file: None,
-        vendor: None,
-        broadcast: arrival.port == Port::Dhcp,
-    };
-    if matches!(kind, Kind::AgentOffer | Kind::AgentAck) {
-        // The agent gets netboot's address whatever becomes of it: the reason for a refusal comes by HTTP.
-        let url = contracts::discovery::encode(arrival.base_url).map_err(|e| Silence::Policy(e.to_string()))?;
-        return Ok(Answer { class: contracts::discovery::VENDOR_CLASS, vendor: Some(url), ..blank });
+) -> Result<BootPart, Silence> {
+    if packet.guid().is_err() {
+        return Err(Silence::BadGuid);
     }
     let starts = match family {
+        Family::Agent => {
+            // The agent gets netboot's address whatever becomes of it: the reason for a refusal comes by HTTP.
+            let url = contracts::discovery::encode(arrival.base_url).map_err(|e| Silence::Policy(e.to_string()))?;
+            return Ok(BootPart { class: contracts::discovery::VENDOR_CLASS, file: None, vendor: Some(url) });
+        }
         Family::BiosPxe => Starts::NetworkLoader,
         Family::BiosIpxe => Starts::Script,
-        _ => Starts::Uki,
+        Family::UefiPxe(arch) | Family::UefiHttp(arch) | Family::UefiIpxe(arch) => Starts::Uki(arch),
+        Family::Other | Family::Unserved(_) | Family::RaspberryPi => return Err(refusal(packet, family)),
     };
     let name = match policy.ruling(mac.ok_or(Silence::Unidentified)?, starts) {
         Ruling::Boot(name) => name,
         Ruling::Silent(reason) => return Err(Silence::Policy(reason)),
     };
     let url = || Some(format!("{}/boot/{name}", arrival.base_url));
+    let take_it = Some(TAKE_THE_FILE.to_vec());
     Ok(match family {
-        Family::UefiHttp => Answer { class: "HTTPClient", file: url(), ..blank },
-        Family::BiosIpxe => Answer { file: url(), vendor: Some(TAKE_THE_FILE.to_vec()), ..blank },
-        Family::BiosPxe => Answer { file: Some(name), vendor: Some(TAKE_THE_FILE.to_vec()), ..blank },
-        _ => Answer { file: Some(name), ..blank },
+        Family::UefiHttp(_) => BootPart { class: "HTTPClient", file: url(), vendor: None },
+        // A bare name would mean the lease server's TFTP: iPXE keeps that one's address as its next server.
+        Family::UefiIpxe(_) => BootPart { class: "PXEClient", file: url(), vendor: None },
+        Family::BiosIpxe => BootPart { class: "PXEClient", file: url(), vendor: take_it },
+        Family::BiosPxe => BootPart { class: "PXEClient", file: Some(name), vendor: take_it },
+        _ => BootPart { class: "PXEClient", file: Some(name), vendor: None },
     })
 }
 
-/// The class tells the family, the architecture whether there is a boot file for it. Code 9 (EBC) is sent by
-/// x86-64 firmware too, because RFC 4578 had 7 and 9 the other way round.
-fn family(packet: &Packet) -> Family {
-    let class = packet.class();
-    if class == contracts::discovery::VENDOR_CLASS {
-        return Family::Agent;
-    }
-    let (http, pxe) = (class.starts_with("HTTPClient"), class.starts_with("PXEClient"));
-    if !http && !pxe {
-        return Family::Other;
-    }
-    let listed = packet.architectures();
-    let served = |a: &u16| if http { matches!(a, 0x0f | 0x10) } else { matches!(a, 7 | 9) };
-    // PXE's own default is BIOS (RFC 4578, section 2.1: firmware without option 93 is older than UEFI).
-    let bios = pxe && listed.first().is_none_or(|a| *a == 0);
-    match (listed.iter().any(served), http) {
-        (true, true) => Family::UefiHttp,
-        (true, false) => Family::UefiPxe,
-        (false, _) if bios && is_ipxe(packet) => Family::BiosIpxe,
-        (false, _) if bios => Family::BiosPxe,
-        (false, _) => Family::Unserved(listed.first().copied().unwrap_or(0)),
-    }
-}
-
-/// iPXE sends its features in option 175. Builds without it still send the user class, as bare text where RFC 3004
-/// wants a length before it.
-fn is_ipxe(packet: &Packet) -> bool {
-    let class = packet.option(code::USER_CLASS).unwrap_or_default();
-    packet.option(code::IPXE).is_some() || matches!(class, b"iPXE" | b"\x04iPXE")
-}
-
 /// `chaddr` where it holds a MAC address; the neighbour table where it holds a GUID; the GUID's latest sender last.
-fn identify(packet: &Packet, arrival: &Arrival<'_>, policy: &dyn Policy) -> Option<Mac> {
+pub(super) fn identify(packet: &Packet, arrival: &Arrival<'_>, policy: &dyn Policy) -> Option<Mac> {
     let by_guid = || packet.guid().ok().flatten().and_then(|guid| policy.by_guid(&guid));
     packet.mac().or(arrival.neighbour).or_else(by_guid)
 }
 
 /// RFC 2131 section 4.1, as a proxy has it: to the relay on the server port; to the asker's own address and port
 /// on 4011; else to everybody, since the client has no address yet.
-fn destination(packet: &Packet, arrival: &Arrival<'_>) -> SocketAddrV4 {
+fn destination(packet: &Packet, arrival: &Arrival<'_>) -> Destination {
     if !packet.giaddr.is_unspecified() {
-        return SocketAddrV4::new(packet.giaddr, SERVER_PORT);
+        return Destination::relay(packet.giaddr);
     }
     match arrival.port {
-        Port::Proxy if !arrival.source.ip().is_unspecified() => arrival.source,
-        Port::Proxy if !packet.ciaddr.is_unspecified() => SocketAddrV4::new(packet.ciaddr, CLIENT_PORT),
-        _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
+        Port::Proxy if !arrival.source.ip().is_unspecified() => Destination::Ip(arrival.source),
+        Port::Proxy if !packet.ciaddr.is_unspecified() => Destination::client(packet.ciaddr),
+        _ => Destination::EVERYBODY,
     }
 }
 

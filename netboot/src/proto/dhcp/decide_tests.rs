@@ -15,6 +15,7 @@ impl Policy for Fixed {
     fn ruling(&self, _: Mac, starts: Starts) -> Ruling {
         match (&self.ruling, starts) {
             (Ruling::Boot(_), Starts::NetworkLoader) => Ruling::Boot("undionly.kpxe".into()),
+            (Ruling::Boot(_), Starts::Uki(Arch::Arm64)) => Ruling::Boot("k8s-arm.efi".into()),
             (Ruling::Boot(_), Starts::Script) => Ruling::Boot("k8s-worker.ipxe".into()),
             (ruling, _) => ruling.clone(),
         }
@@ -42,7 +43,9 @@ fn ask(sample: &Sample, port: Port, policy: &dyn Policy) -> Outcome {
 
 /// The reply as an independent reader sees it.
 fn reply(outcome: Outcome) -> (v4::Message, SocketAddrV4, Kind) {
-    let Decision::Reply { bytes, destination, kind, .. } = outcome.decision else { panic!("{outcome:?}") };
+    let Decision::Reply { bytes, destination: Destination::Ip(destination), kind, .. } = outcome.decision else {
+        panic!("{outcome:?}")
+    };
     assert!(bytes.len() >= 300);
     (v4::Message::decode(&mut Decoder::new(&bytes)).unwrap(), destination, kind)
 }
@@ -120,7 +123,9 @@ fn any_ipxe_on_bios_gets_the_script_and_never_ipxe_again() {
     assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"http://10.77.0.2/boot/k8s-worker.ipxe\0");
     let uefi = Sample::edk2_pxe().option(77, b"iPXE").option(175, &[0xb1, 0, 1, 1]);
     let (message, ..) = reply(ask(&uefi, Port::Dhcp, &boots()));
-    assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"k8s-worker.efi\0", "UEFI starts the signed file");
+    let url = b"http://10.77.0.2/boot/k8s-worker.efi\0";
+    assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), url, "UEFI starts the signed file, by its full URL");
+    assert_eq!(text(&message, OptionCode::VendorExtensions), None);
 }
 
 #[test]
@@ -150,13 +155,15 @@ fn a_4011_request_with_the_guid_as_hardware_address_is_matched() {
 
 #[test]
 fn http_boot_gets_a_url_with_a_literal_address() {
-    for architecture in [15, 16] {
-        let sample = Sample::edk2_http().option(93, &[0, architecture]);
+    for architectures in [&[0, 16][..], &[0, 15, 0, 16], &[0, 0x13], &[0, 0x18]] {
+        let sample = Sample::edk2_http().option(93, architectures);
         let (message, _, kind) = reply(ask(&sample, Port::Dhcp, &boots()));
         assert_eq!(kind, Kind::HttpOffer);
         assert_eq!(text(&message, OptionCode::ClassIdentifier).unwrap(), b"HTTPClient");
         let url = text(&message, OptionCode::BootfileName).unwrap();
-        assert_eq!(url, b"http://10.77.0.2/boot/k8s-worker.efi\0");
+        let arm = matches!(architectures, [0, 0x13 | 0x18]);
+        let name = if arm { "k8s-arm" } else { "k8s-worker" };
+        assert_eq!(url, format!("http://10.77.0.2/boot/{name}.efi\0").as_bytes());
         assert_eq!(message.fname().unwrap()[..url.len() - 1], url[..url.len() - 1]);
         assert_eq!(text(&message, OptionCode::VendorExtensions), None);
     }
@@ -198,7 +205,13 @@ fn everything_else_on_the_lan_hears_nothing() {
     assert!(quiet(bios, Port::Dhcp).to_string().contains("BIOS"));
     assert_eq!(quiet(Sample::bios_ipxe().option(53, &[3]), Port::Dhcp), Silence::NotForUs(MessageType::Request));
     assert_eq!(quiet(Sample::edk2_pxe().option(93, &[0, 6]), Port::Dhcp), Silence::Unserved(6));
-    assert_eq!(quiet(Sample::edk2_pxe().option(93, &[0, 11]), Port::Dhcp), Silence::Unserved(11));
+    for (code, word) in [(0x0a, "ARM"), (0x15, "ARM"), (0x1b, "RISC-V"), (0x25, "LoongArch"), (0x77, "0x77")] {
+        let reason = quiet(Sample::edk2_pxe().option(93, &[0, code]), Port::Dhcp);
+        assert_eq!(reason, Silence::Unserved(u16::from(code)));
+        assert!(reason.to_string().contains(word), "{reason}");
+    }
+    let reason = quiet(Sample::edk2_http().option(93, &[0, 15]), Port::Dhcp).to_string();
+    assert!(reason.contains("32-bit UEFI"), "{reason}");
 }
 
 #[test]
@@ -216,12 +229,13 @@ fn a_relayed_request_is_answered_to_the_relay_with_its_flags_and_option_82_last(
     let relay = Ipv4Addr::new(10, 9, 0, 1);
     let sample = Sample::edk2_pxe().giaddr(relay).flags(0).option(82, &[1, 2, 7, 7]);
     let Decision::Reply { bytes, destination, .. } = ask(&sample, Port::Dhcp, &boots()).decision else { panic!() };
-    assert_eq!(destination, SocketAddrV4::new(relay, 67));
+    assert_eq!(destination, Destination::Ip(SocketAddrV4::new(relay, 67)));
     // A relay broadcasts on its own link when the client asked for it.
     let message = v4::Message::decode(&mut Decoder::new(&bytes)).unwrap();
     assert_eq!((message.giaddr(), message.flags().broadcast()), (relay, false));
     let end = bytes.iter().rposition(|b| *b == 255).unwrap();
     assert_eq!(bytes[end - 6..end], [82, 4, 1, 2, 7, 7]);
+    assert_eq!(Packet::read(&bytes).unwrap().option(82), Some(&[1, 2, 7, 7][..]), "and only once");
 }
 
 #[test]
@@ -229,4 +243,61 @@ fn an_answer_that_the_client_would_drop_is_not_sent() {
     let long = Fixed { ruling: Ruling::Boot(format!("{}.efi", "x".repeat(230))), guid_known: true };
     let sample = Sample::edk2_http().without(57);
     assert!(matches!(silence(ask(&sample, Port::Dhcp, &long)), Silence::Unwritable(WriteError::TooLarge { .. })));
+}
+
+#[test]
+fn arm64_gets_the_file_of_its_own_kind() {
+    for code in [0x0b, 0x16] {
+        let sample = Sample::edk2_pxe().option(60, b"PXEClient:Arch:00011:UNDI:003000").option(93, &[0, code]);
+        let outcome = ask(&sample, Port::Dhcp, &boots());
+        assert_eq!(outcome.family, Family::UefiPxe(Arch::Arm64));
+        let (message, ..) = reply(outcome);
+        assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"k8s-arm.efi\0");
+    }
+}
+
+#[test]
+fn a_raspberry_pi_is_no_bios_pc() {
+    let rom = Sample::bios_pxe().mac([0xdc, 0xa6, 0x32, 1, 2, 3]);
+    assert_eq!(silence(ask(&rom, Port::Dhcp, &boots())), Silence::RaspberryPi);
+    let newer = Sample::edk2_pxe().option(93, &[0, 0x29]);
+    assert_eq!(silence(ask(&newer, Port::Dhcp, &boots())), Silence::RaspberryPi);
+    // The same board with UEFI firmware is a machine like others.
+    let uefi = Sample::edk2_pxe().option(93, &[0, 0x0b]).mac([0xdc, 0xa6, 0x32, 1, 2, 3]);
+    assert_eq!(ask(&uefi, Port::Dhcp, &boots()).family, Family::UefiPxe(Arch::Arm64));
+}
+
+#[test]
+fn the_boot_item_that_was_chosen_goes_back_and_security_is_refused() {
+    let chosen = Sample::bios_pxe().option(53, &[3]).ciaddr(CLIENT).option(43, &[0, 71, 4, 0, 15, 0, 1, 255]);
+    let (message, ..) = reply(ask(&chosen, Port::Proxy, &boots()));
+    assert_eq!(text(&message, OptionCode::VendorExtensions).unwrap(), [71, 4, 0, 15, 0, 1, 6, 1, 8, 255]);
+    let secure = chosen.option(43, &[71, 4, 0, 15, 0x80, 1, 255]);
+    assert_eq!(silence(ask(&secure, Port::Proxy, &boots())), Silence::SecureItem);
+}
+
+#[test]
+fn a_short_question_gets_no_long_answer() {
+    let sample = Sample::discover(b"PXEClient").option(57, &[5, 192]);
+    let question = sample.bytes().len();
+    for name in [10, 100, 200, 230] {
+        let long = Named(format!("{}.efi", "x".repeat(name)));
+        match answer(&Packet::read(&sample.bytes()).unwrap(), &arrival(Port::Dhcp), &long).decision {
+            Decision::Reply { bytes, .. } => assert!(bytes.len() <= 3 * question),
+            Decision::Silence(reason) => {
+                assert!(matches!(reason, Silence::Unwritable(WriteError::Amplifies { .. })), "{reason}");
+            }
+        }
+    }
+}
+
+struct Named(String);
+
+impl Policy for Named {
+    fn ruling(&self, _: Mac, _: Starts) -> Ruling {
+        Ruling::Boot(self.0.clone())
+    }
+    fn by_guid(&self, _: &[u8; 16]) -> Option<Mac> {
+        None
+    }
 }

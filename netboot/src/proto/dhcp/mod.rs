@@ -5,7 +5,9 @@
 //! belongs to which NIC.
 
 pub mod decide;
+pub mod family;
 pub mod guids;
+pub mod lease;
 pub mod packet;
 pub mod reply;
 #[cfg(test)]

@@ -17,6 +17,10 @@ const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 pub mod code {
     /// Vendor-specific information.
     pub const VENDOR: u8 = 43;
+    /// The address that a client wishes.
+    pub const REQUESTED_ADDRESS: u8 = 50;
+    /// How long it wishes to have it.
+    pub const LEASE_TIME: u8 = 51;
     /// DHCP message type.
     pub const MESSAGE_TYPE: u8 = 53;
     /// Server identifier.
@@ -27,6 +31,8 @@ pub mod code {
     pub const CLASS: u8 = 60;
     /// Client identifier.
     pub const CLIENT_ID: u8 = 61;
+    /// The boot file.
+    pub const BOOT_FILE: u8 = 67;
     /// User class (RFC 3004).
     pub const USER_CLASS: u8 = 77;
     /// Relay agent information.
@@ -40,8 +46,11 @@ pub mod code {
     /// iPXE's encapsulated options.
     pub const IPXE: u8 = 175;
 
-    pub(super) const WANTED: [u8; 12] = [
+    pub(super) const WANTED: [u8; 15] = [
         VENDOR,
+        REQUESTED_ADDRESS,
+        LEASE_TIME,
+        BOOT_FILE,
         MESSAGE_TYPE,
         SERVER_ID,
         MAX_SIZE,
@@ -56,14 +65,24 @@ pub mod code {
     ];
 }
 
-/// DHCP message types (option 53) that clients send.
+/// DHCP message types (option 53).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageType {
-    /// Looking for servers.
+    /// A client looks for servers.
     Discover,
-    /// Asking one server.
+    /// A server offers.
+    Offer,
+    /// A client asks one server.
     Request,
-    /// Asking for options only.
+    /// A client says that its address is in use.
+    Decline,
+    /// A server grants.
+    Ack,
+    /// A server refuses.
+    Nak,
+    /// A client gives its address back.
+    Release,
+    /// A client asks for options only.
     Inform,
     /// Anything else.
     Other(u8),
@@ -103,10 +122,17 @@ pub struct Packet {
     pub flags: u16,
     /// The client's address, once it has one.
     pub ciaddr: Ipv4Addr,
+    /// The address that a server gives the client.
+    pub yiaddr: Ipv4Addr,
+    /// The server of the next boot step.
+    pub siaddr: Ipv4Addr,
     /// The relay that passed this on.
     pub giaddr: Ipv4Addr,
+    /// How many bytes the packet had: no answer is allowed to be much larger.
+    pub size: usize,
     /// The hardware address field.
     pub chaddr: [u8; 16],
+    names_a_file: bool,
     options: BTreeMap<u8, Vec<u8>>,
 }
 
@@ -132,8 +158,12 @@ impl Packet {
             xid: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
             flags: u16::from_be_bytes([fixed[10], fixed[11]]),
             ciaddr: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
+            yiaddr: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
+            siaddr: Ipv4Addr::new(fixed[20], fixed[21], fixed[22], fixed[23]),
+            names_a_file: fixed[108] != 0,
             giaddr: Ipv4Addr::new(fixed[24], fixed[25], fixed[26], fixed[27]),
             chaddr,
+            size: bytes.len(),
             options: read_options(&bytes[OPTIONS_AT..]),
         })
     }
@@ -149,7 +179,12 @@ impl Packet {
     pub fn message_type(&self) -> Option<MessageType> {
         match self.option(code::MESSAGE_TYPE)? {
             [1] => Some(MessageType::Discover),
+            [2] => Some(MessageType::Offer),
             [3] => Some(MessageType::Request),
+            [4] => Some(MessageType::Decline),
+            [5] => Some(MessageType::Ack),
+            [6] => Some(MessageType::Nak),
+            [7] => Some(MessageType::Release),
             [8] => Some(MessageType::Inform),
             [other] => Some(MessageType::Other(*other)),
             _ => None,
@@ -207,11 +242,46 @@ impl Packet {
         }
     }
 
-    /// The server that a client has chosen (option 54).
+    /// The server that a client has chosen, or that speaks (option 54).
     #[must_use]
     pub fn server_id(&self) -> Option<Ipv4Addr> {
-        let bytes: [u8; 4] = self.option(code::SERVER_ID)?.try_into().ok()?;
-        Some(Ipv4Addr::from(bytes))
+        self.word(code::SERVER_ID).map(Ipv4Addr::from)
+    }
+
+    /// The address that a client wishes (option 50).
+    #[must_use]
+    pub fn requested_address(&self) -> Option<Ipv4Addr> {
+        self.word(code::REQUESTED_ADDRESS).map(Ipv4Addr::from)
+    }
+
+    /// The lease time that a client wishes (option 51), in seconds.
+    #[must_use]
+    pub fn requested_lease(&self) -> Option<u32> {
+        self.word(code::LEASE_TIME)
+    }
+
+    /// The boot item that a PXE client chose: type and layer, two bytes each (option 43, sub-option 71).
+    #[must_use]
+    pub fn boot_item(&self) -> Option<[u8; 4]> {
+        let mut rest = self.option(code::VENDOR)?;
+        loop {
+            match rest {
+                [71, 4, a, b, c, d, ..] => return Some([*a, *b, *c, *d]),
+                [0, after @ ..] => rest = after,
+                [255, ..] | [] | [_] => return None,
+                [_, length, after @ ..] => rest = after.get(usize::from(*length)..)?,
+            }
+        }
+    }
+
+    /// Whether an answer names a boot file, in its header or as an option.
+    #[must_use]
+    pub fn names_a_boot_file(&self) -> bool {
+        self.names_a_file || self.option(code::BOOT_FILE).is_some_and(|file| file.iter().any(|byte| *byte != 0))
+    }
+
+    fn word(&self, code: u8) -> Option<u32> {
+        self.option(code)?.try_into().ok().map(u32::from_be_bytes)
     }
 }
 
@@ -283,6 +353,7 @@ mod tests {
             if let Ok(packet) = Packet::read(&bytes) {
                 let _ = (packet.message_type(), packet.mac(), packet.class(), packet.guid());
                 let _ = (packet.architectures(), packet.max_size(), packet.server_id());
+                let _ = (packet.boot_item(), packet.requested_address(), packet.requested_lease(), packet.names_a_boot_file());
             }
         }
     }

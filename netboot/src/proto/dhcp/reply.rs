@@ -11,7 +11,7 @@
 use super::packet::{Packet, code};
 use dhcproto::{
     Encodable, Encoder,
-    v4::{DhcpOption, HType, Message, MessageType, Opcode, OptionCode, UnknownOption},
+    v4::{self, DhcpOption, HType, MessageType, Opcode, OptionCode, UnknownOption},
 };
 use std::net::Ipv4Addr;
 
@@ -22,19 +22,59 @@ const HEADERS: usize = 28;
 /// EDK2's HTTP Boot driver drops offers above this, and so may others.
 const MOST: usize = 1472;
 
+/// No answer has more than this many times the bytes of its question: who forges a sender's address gains nothing worth
+/// the trouble. The shortest answer has 300 bytes, the shortest question 244.
+const MOST_TIMES: usize = 3;
+
+/// What kind of message an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// DHCPOFFER.
+    Offer,
+    /// DHCPACK.
+    Ack,
+    /// DHCPNAK.
+    Nak,
+}
+
+/// What an answer says about the client's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lent {
+    /// The address; 0.0.0.0 in the answer to an INFORM.
+    pub address: Ipv4Addr,
+    /// How long, in seconds; `None` in the answer to an INFORM.
+    pub seconds: Option<u32>,
+    /// The subnet mask.
+    pub mask: Ipv4Addr,
+    /// The broadcast address.
+    pub broadcast: Ipv4Addr,
+    /// The default router.
+    pub router: Option<Ipv4Addr>,
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// Time servers.
+    pub ntp: Vec<Ipv4Addr>,
+    /// The domain.
+    pub domain: Option<String>,
+}
+
 /// What an answer says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// True for the ACK on port 4011, false for an offer.
-    pub ack: bool,
+    /// What kind of message.
+    pub message: Message,
     /// This server, reachable on the client's link.
     pub server: Ipv4Addr,
     /// The vendor class that the client expects back.
-    pub class: &'static str,
+    pub class: Option<&'static str>,
     /// The boot file's name or URL.
     pub file: Option<String>,
     /// Content of option 43.
     pub vendor: Option<Vec<u8>>,
+    /// The address, where this server lends it.
+    pub lease: Option<Lent>,
+    /// Tells iPXE that no proxy will answer (option 175, sub-option 176).
+    pub no_proxy: bool,
     /// Whether the answer is broadcast on this link; relayed answers keep the client's flags.
     pub broadcast: bool,
 }
@@ -50,6 +90,14 @@ pub enum WriteError {
         /// What the client takes.
         most: usize,
     },
+    /// The question was too short for such an answer.
+    #[error("the answer has {bytes} bytes, too many for a question of {asked}: its sender may be forged")]
+    Amplifies {
+        /// Size of the answer.
+        bytes: usize,
+        /// Size of the question.
+        asked: usize,
+    },
     /// The encoder refused.
     #[error("the answer cannot be encoded: {0}")]
     Encode(String),
@@ -63,24 +111,42 @@ impl Answer {
     pub fn write(&self, to: &Packet) -> Result<Vec<u8>, WriteError> {
         let address = to.chaddr.get(..usize::from(to.hlen)).unwrap_or_default();
         let unset = Ipv4Addr::UNSPECIFIED;
-        let mut message = Message::new_with_id(to.xid, to.ciaddr, unset, self.server, to.giaddr, address);
+        let yours = self.lease.as_ref().map_or(unset, |lease| lease.address);
+        // Table 3 of RFC 2131: a NAK names no address at all. A lease without a boot file names no next server.
+        let ciaddr = if self.message == Message::Nak { unset } else { to.ciaddr };
+        let boots = self.lease.is_none() || self.file.is_some();
+        let next = if boots && self.message != Message::Nak { self.server } else { unset };
+        let mut message = v4::Message::new_with_id(to.xid, ciaddr, yours, next, to.giaddr, address);
         let flags = if self.broadcast { to.flags | 0x8000 } else { to.flags };
         message.set_opcode(Opcode::BootReply).set_htype(HType::from(to.htype)).set_flags(flags.into());
         self.write_options(&mut message, to);
         let mut bytes = Vec::with_capacity(512);
         message.encode(&mut Encoder::new(&mut bytes)).map_err(|e| WriteError::Encode(e.to_string()))?;
+        append_relay(&mut bytes, to);
         bytes.resize(bytes.len().max(LEAST), 0);
         let most = (to.max_size() - HEADERS).min(MOST);
-        if bytes.len() > most { Err(WriteError::TooLarge { bytes: bytes.len(), most }) } else { Ok(bytes) }
+        if bytes.len() > most {
+            return Err(WriteError::TooLarge { bytes: bytes.len(), most });
+        }
+        if bytes.len() > to.size * MOST_TIMES {
+            return Err(WriteError::Amplifies { bytes: bytes.len(), asked: to.size });
+        }
+        Ok(bytes)
     }
 
-    fn write_options(&self, message: &mut Message, to: &Packet) {
-        let kind = if self.ack { MessageType::Ack } else { MessageType::Offer };
-        let mut options = vec![
-            DhcpOption::MessageType(kind),
-            DhcpOption::ServerIdentifier(self.server),
-            DhcpOption::ClassIdentifier(self.class.as_bytes().to_vec()),
-        ];
+    fn write_options(&self, message: &mut v4::Message, to: &Packet) {
+        let kind = match self.message {
+            Message::Offer => MessageType::Offer,
+            Message::Ack => MessageType::Ack,
+            Message::Nak => MessageType::Nak,
+        };
+        let mut options = vec![DhcpOption::MessageType(kind), DhcpOption::ServerIdentifier(self.server)];
+        options.extend(self.class.map(|class| DhcpOption::ClassIdentifier(class.as_bytes().to_vec())));
+        options.extend(self.lease.iter().flat_map(lent));
+        if self.no_proxy {
+            let quick = UnknownOption::new(OptionCode::from(code::IPXE), vec![176, 1, 1]);
+            options.push(DhcpOption::Unknown(quick));
+        }
         if let Some(file) = &self.file {
             let server = self.server.to_string();
             message.set_sname(server.as_bytes());
@@ -93,12 +159,42 @@ impl Answer {
         }
         options.extend(self.vendor.clone().map(DhcpOption::VendorExtensions));
         options.extend(to.option(code::GUID).map(|v| DhcpOption::ClientMachineIdentifier(v.to_vec())));
-        for echoed in [code::CLIENT_ID, code::RELAY] {
-            let code = OptionCode::from(echoed);
-            options.extend(to.option(echoed).map(|v| DhcpOption::Unknown(UnknownOption::new(code, v.to_vec()))));
-        }
+        let id = to.option(code::CLIENT_ID).map(<[u8]>::to_vec);
+        options.extend(id.map(|id| DhcpOption::Unknown(UnknownOption::new(OptionCode::from(code::CLIENT_ID), id))));
         for option in options {
             message.opts_mut().insert(option);
         }
     }
+}
+
+/// Relay information goes back as it came, after everything else (RFC 3046, section 2.2). dhcproto writes an option that
+/// it is given as bytes twice here, so this is done behind it.
+fn append_relay(bytes: &mut Vec<u8>, to: &Packet) {
+    let Some(relay) = to.option(code::RELAY) else { return };
+    let end = bytes.pop();
+    debug_assert_eq!(end, Some(255), "the encoder ends with the end option");
+    for piece in relay.chunks(255) {
+        bytes.extend([code::RELAY, u8::try_from(piece.len()).unwrap_or(255)]);
+        bytes.extend_from_slice(piece);
+    }
+    bytes.push(255);
+}
+
+fn lent(lease: &Lent) -> Vec<DhcpOption> {
+    let mut options = vec![DhcpOption::SubnetMask(lease.mask), DhcpOption::BroadcastAddr(lease.broadcast)];
+    if let Some(seconds) = lease.seconds {
+        options.push(DhcpOption::AddressLeaseTime(seconds));
+        // RFC 2131, section 4.4.5: half of it, and seven eighths.
+        options.push(DhcpOption::Renewal(seconds / 2));
+        options.push(DhcpOption::Rebinding(seconds / 8 * 7));
+    }
+    options.extend(lease.router.map(|router| DhcpOption::Router(vec![router])));
+    if !lease.dns.is_empty() {
+        options.push(DhcpOption::DomainNameServer(lease.dns.clone()));
+    }
+    if !lease.ntp.is_empty() {
+        options.push(DhcpOption::NtpServers(lease.ntp.clone()));
+    }
+    options.extend(lease.domain.clone().map(DhcpOption::DomainName));
+    options
 }

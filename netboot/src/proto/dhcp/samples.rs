@@ -84,6 +84,11 @@ impl Sample {
         self
     }
 
+    pub(crate) fn mac(mut self, mac: [u8; 6]) -> Self {
+        self.header[28..34].copy_from_slice(&mac);
+        self
+    }
+
     pub(crate) fn flags(mut self, flags: u16) -> Self {
         self.header[10..12].copy_from_slice(&flags.to_be_bytes());
         self
