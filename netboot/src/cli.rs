@@ -120,17 +120,22 @@ struct Interrupted;
 /// How the program ends after this error.
 fn code(error: &anyhow::Error) -> Code {
     use crate::{
-        boot_files::BootError, config::ConfigError, interface::InterfaceError, service::InputError,
-        sockets::SocketError,
+        boot_files::BootError, config::ConfigError, confine::ConfineError, interface::InterfaceError,
+        service::InputError, sockets::SocketError,
     };
     if error.is::<Interrupted>() {
         Code::Interrupted
     } else if error.is::<InterfaceError>()
         || error.is::<SocketError>()
+        || matches!(error.downcast_ref(), Some(ConfineError::Kernel { .. }))
         || matches!(Lack::of(error.as_ref()), Some(Lack::Space | Lack::Writable))
     {
         Code::Host
-    } else if error.is::<ConfigError>() || error.is::<InputError>() || error.is::<BootError>() {
+    } else if error.is::<ConfineError>()
+        || error.is::<ConfigError>()
+        || error.is::<InputError>()
+        || error.is::<BootError>()
+    {
         Code::Input
     } else if Lack::of(error.as_ref()).is_some() {
         Code::Host
@@ -150,13 +155,16 @@ fn report(out: &mut impl Write, error: &anyhow::Error) -> std::io::Result<()> {
 
 fn hint(error: &anyhow::Error) -> &'static str {
     use crate::{
-        boot_files::BootError, config::ConfigError, interface::InterfaceError, service::InputError,
-        sockets::SocketError, store::StoreError,
+        boot_files::BootError, config::ConfigError, confine::ConfineError, interface::InterfaceError,
+        service::InputError, sockets::SocketError, store::StoreError,
     };
     if error.is::<Interrupted>() {
         "run it again; it has changed nothing"
     } else if let Some(lack @ (Lack::Space | Lack::Writable)) = Lack::of(error.as_ref()) {
         lack.hint()
+    } else if error.is::<ConfineError>() {
+        "name in `user` somebody who can read what the configuration names, make those folders readable, or set \
+         `user: root`: capabilities are given up all the same"
     } else if error.is::<status::AskError>() {
         "is the service running there (`netboot serve`)? `--url` takes http://ADDRESS[:PORT] of the store LAN"
     } else if error.is::<ConfigError>() {
@@ -218,7 +226,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Serve { config, .. } => {
             // Before there is a thread: what needs rights is opened, and then they are given up.
-            let opened = Prepared::read(&config)?.open()?;
+            let opened = Prepared::read(&config)?.open()?.confine()?;
             runtime()?.block_on(opened.serve())
         }
     }

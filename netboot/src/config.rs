@@ -1,5 +1,6 @@
 //! The configuration file: what stands in it (`RawConfig`) and what comes out of it ([`Config`]).
 
+use crate::confine::Sandbox;
 use crate::page::config::PageConfig;
 use serde::Deserialize;
 use std::{
@@ -29,6 +30,9 @@ struct RawConfig {
     trust: PathBuf,
     state: PathBuf,
     credential: PathBuf,
+    user: Option<String>,
+    #[serde(default)]
+    sandbox: Sandbox,
     #[serde(default)]
     ports: RawPorts,
     #[serde(default)]
@@ -92,6 +96,10 @@ pub struct Config {
     pub credential: PathBuf,
     /// The store page.
     pub page: PageConfig,
+    /// Whom the service becomes once its ports are open; somebody without rights when absent.
+    pub user: Option<String>,
+    /// What is restricted beyond that.
+    pub sandbox: Sandbox,
     /// DHCP's port. Only tests change it: firmware knows no other.
     pub dhcp_port: u16,
     /// TFTP's port. Only tests change it.
@@ -194,6 +202,8 @@ impl Config {
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),
             page: raw.page,
+            user: raw.user,
+            sandbox: raw.sandbox,
             dhcp_port: raw.ports.dhcp,
             tftp_port: raw.ports.tftp,
             proxy_port: raw.ports.proxy,

@@ -15,6 +15,7 @@ pub mod boot_files;
 pub mod boot_watch;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod content;
 pub mod dhcp_server;
 pub mod health;

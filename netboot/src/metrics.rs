@@ -2,6 +2,7 @@
 //! address, name or reason is a label.
 
 use crate::{
+    confine::Confinement,
     health,
     proto::dhcp::decide::{Kind, Port},
     proto::tftp::transfer::Outcome,
@@ -47,6 +48,7 @@ struct Gauges {
     assigned: Gauge,
     ledger: Family<Labels<1>, Gauge>,
     steps: Family<Labels<2>, Gauge>,
+    confined: Family<Labels<1>, Gauge>,
     memory: Gauge,
     files: Gauge,
     threads: Gauge,
@@ -99,6 +101,7 @@ impl Metrics {
         all.register("machines_known", "Lines of the ledger, by how far the machine got", gauges.ledger.clone());
         let steps = "Machines that were heard of, by the step of their journey and how it stands";
         all.register("machines_at_step", steps, gauges.steps.clone());
+        all.register("confined", "1 where a right was given up after the start", gauges.confined.clone());
         let memory = "Memory that the process holds";
         all.register_with_unit("process_resident_memory", memory, Unit::Bytes, gauges.memory.clone());
         all.register("process_open_fds", "Open file descriptors", gauges.files.clone());
@@ -107,6 +110,19 @@ impl Metrics {
         start.set(OffsetDateTime::now_utc().unix_timestamp());
         let started = "When the service was started, since 1970";
         all.register_with_unit("process_start_time", started, Unit::Seconds, start);
+    }
+
+    /// For a service that has given up these rights.
+    #[must_use]
+    pub fn of(confinement: Option<&Confinement>) -> Self {
+        let metrics = Self::default();
+        let set = |part: &'static str, on: bool| {
+            metrics.gauges.confined.get_or_create(&[("part", part)]).set(on.into());
+        };
+        set("user", confinement.is_some_and(|c| c.unprivileged));
+        set("landlock", confinement.is_some_and(|c| c.landlock));
+        set("seccomp", confinement.is_some_and(|c| c.seccomp));
+        metrics
     }
 
     /// Counts a packet on one of DHCP's ports, and its answer; none for silence.

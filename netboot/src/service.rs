@@ -4,6 +4,7 @@ use crate::{
     boot_files::{BootFiles, Source},
     boot_watch,
     config::{Config, Live, Mode},
+    confine::{self, Confinement, Plan, folders::Folders},
     dhcp_server, http,
     interface::{self, Neighbours},
     lan::ears::{self, Ear},
@@ -45,6 +46,8 @@ pub enum InputError {
 pub struct Prepared {
     /// The configuration.
     pub config: Config,
+    /// Its file, to be read again.
+    pub path: PathBuf,
     /// The address on the store LAN.
     pub address: Ipv4Addr,
     /// The credential.
@@ -70,7 +73,7 @@ impl Prepared {
         if !config.trust.is_file() {
             return Err(InputError::NoTrust(config.trust).into());
         }
-        Ok(Self { config, address, credential, signer, region, registrars })
+        Ok(Self { config, path: path.to_owned(), address, credential, signer, region, registrars })
     }
 
     /// The repository and what it is verified from.
@@ -102,7 +105,7 @@ impl Prepared {
         let relay = sockets::tcp("relay to the region", address, self.config.relay_port)?;
         let store = Store::open(&self.config.state)?;
         let mtu = interface::mtu(name);
-        Ok(Opened { prepared: self, dhcp, proxy, tftp, web, relay, store, mtu })
+        Ok(Opened { prepared: self, dhcp, proxy, tftp, web, relay, store, mtu, confinement: None })
     }
 
     /// Opens everything and starts the tasks, with the rights that this process has.
@@ -126,9 +129,26 @@ pub struct Opened {
     relay: std::net::TcpListener,
     store: Store,
     mtu: u16,
+    confinement: Option<Confinement>,
 }
 
 impl Opened {
+    /// Gives up the rights that were needed up to here. No other thread may run yet.
+    ///
+    /// # Errors
+    /// [`crate::confine::ConfineError`].
+    pub fn confine(mut self) -> Result<Self> {
+        let config = &self.prepared.config;
+        let folders = Folders { read: vec![], write: vec![config.state.clone()] }
+            .with_folder(&config.repository)
+            .with_file(&config.trust)
+            .with_file(&self.prepared.path)
+            .with_own_needs();
+        let (user, sandbox, own) = (config.user.clone(), config.sandbox, vec![config.state.clone()]);
+        self.confinement = Some(confine::apply(&Plan { user, sandbox, folders, own })?);
+        Ok(self)
+    }
+
     /// Runs the service until SIGTERM or SIGINT.
     ///
     /// # Errors
@@ -151,8 +171,8 @@ impl Opened {
     /// When the runtime does not take the sockets.
     pub fn start(self, stop: CancellationToken) -> Result<Running> {
         let source = self.prepared.source();
-        let Self { prepared, dhcp, proxy, tftp, web, relay, store, mtu } = self;
-        let Prepared { config, address, credential, signer, region, registrars } = prepared;
+        let Self { prepared, dhcp, proxy, tftp, web, relay, store, mtu, confinement } = self;
+        let Prepared { config, path: _, address, credential, signer, region, registrars } = prepared;
         let name = config.interface.clone();
         let take = "the runtime does not take a socket";
         let udp = |socket| UdpSocket::from_std(socket).context(take);
@@ -181,7 +201,7 @@ impl Opened {
             region_reachable: AtomicBool::new(false),
             guids: Mutex::default(),
             dhcp_servers: Mutex::default(),
-            metrics: crate::metrics::Metrics::default(),
+            metrics: crate::metrics::Metrics::of(confinement.as_ref()),
             quiet: crate::quiet_log::QuietLog::default(),
             page: crate::page::state::PageState::new(stop.clone()),
         });

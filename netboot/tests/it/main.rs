@@ -2,6 +2,7 @@
 
 mod agent;
 mod common;
+mod confine;
 mod errors;
 mod files;
 mod lan;
