@@ -1,8 +1,13 @@
 //! The command line: which of the agent's lives this process is.
 
-use crate::{boot, facts, service};
-use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use crate::{
+    boot,
+    disk::{plan::Identity, show},
+    facts, service,
+};
+use clap::{Args, Parser, Subcommand};
+use contracts::disks::DiskPolicy;
+use std::{path::PathBuf, process::ExitCode};
 
 /// Installs a machine and keeps it a member of its cluster.
 ///
@@ -19,7 +24,30 @@ enum Command {
     /// Enroll this machine and join it to its cluster (what shelfboot-agent.service runs).
     Service,
     /// Print what this machine is, as JSON.
+    ///
+    /// Disks, network cards, memory, firmware and its keys, TPM and clock. It only reads. Disks are opened, so it wants root;
+    /// what it may not read counts as data that nobody knows.
     Facts,
+    /// Print which disk would get the system and why, without touching anything.
+    ///
+    /// Ends with 0 when a disk would be chosen and with 1 when none would be.
+    Plan(PlanArguments),
+}
+
+#[derive(Debug, Args)]
+struct PlanArguments {
+    /// What `facts` printed on the machine in question; `-` is standard input. This machine, when it is left out.
+    #[arg(long, value_name = "FILE")]
+    facts: Option<PathBuf>,
+    /// The manifest.json of the template's image, or the template's `disks` as JSON. Without it, no wishes.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// The store: an install of another store counts as somebody else's.
+    #[arg(long, value_name = "NAME")]
+    store: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the agent and says how it ended: 0 well, 1 with an error on standard error, 2 for a bad command line.
@@ -30,6 +58,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Service => service::run(),
         Command::Facts => facts::print(),
+        Command::Plan(arguments) => plan(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,4 +70,17 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's product")]
+fn plan(arguments: &PlanArguments) -> anyhow::Result<()> {
+    let facts = match &arguments.facts {
+        Some(path) => show::read_facts(path)?,
+        None => facts::gather(true),
+    };
+    let rules = arguments.template.as_deref().map_or_else(|| Ok(DiskPolicy::default()), show::read_rules)?;
+    let me = Identity::new(arguments.store.clone(), &facts);
+    let (text, judged) = show::show(&facts, &rules, &me, arguments.json)?;
+    println!("{text}");
+    judged.outcome.map(|_| ()).map_err(anyhow::Error::from)
 }

@@ -5,7 +5,7 @@
 
 use super::plan;
 use contracts::{
-    facts::{Disk, DiskContent},
+    facts::{Disk, DiskContent, Transport},
     machine::{DataDisk, DataDisks},
 };
 
@@ -30,10 +30,18 @@ pub fn choose(disks: &[Disk], policy: &DataDisks, known: &[String]) -> DataPlan 
         let blank = disk.content == DiskContent::Blank;
         let why = if twin {
             Some("calls itself the same as another disk".to_owned())
+        } else if disk.boot_medium {
+            Some("is what this machine was started from".to_owned())
         } else if disk.read_only {
             Some("is write-protected".to_owned())
         } else if known.contains(&id) {
             None
+        } else if disk.transport == Transport::Network {
+            Some("is reached through a network".to_owned())
+        } else if let Some(who) = &disk.used_by {
+            Some(format!("is in use ({who})"))
+        } else if let Some(failing) = disk.health.as_ref().and_then(|health| health.failing.as_ref()) {
+            Some(format!("must not be trusted: it {failing}"))
         } else if disk.bytes < policy.smallest_bytes {
             Some("is too small".to_owned())
         } else if let DiskContent::Foreign { what } = &disk.content {
@@ -70,6 +78,7 @@ pub fn id(disk: &Disk) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contracts::facts::DiskHealth;
     use proptest::prelude::*;
 
     const POLICY: DataDisks = DataDisks { smallest_bytes: 10_000_000_000 };
@@ -118,6 +127,24 @@ mod tests {
             [disk("vdb", 20, DiskContent::Blank), Disk { serial: Some("vdb".into()), ..disk("vdc", 20, lvm()) }];
         let plan = choose(&twins, &POLICY, &["serial-vdb".into()]);
         assert!(plan.disks.is_empty() && plan.left.len() == 2, "{plan:?}");
+    }
+
+    #[test]
+    fn what_must_not_be_trusted_is_left_alone() {
+        let blank = || disk("vdb", 20, DiskContent::Blank);
+        let health = Some(DiskHealth { failing: Some("is worn out".into()), wear_percent: None });
+        for odd in [
+            Disk { health, ..blank() },
+            Disk { boot_medium: true, ..blank() },
+            Disk { transport: Transport::Network, ..blank() },
+            Disk { used_by: Some("mounted".into()), ..blank() },
+        ] {
+            let plan = choose(&[odd], &POLICY, &[]);
+            assert!(plan.disks.is_empty() && plan.left.len() == 1, "{plan:?}");
+        }
+        // What it has chosen before is in use, as a rule.
+        let used = Disk { used_by: Some("ceph".into()), ..disk("vdb", 20, lvm()) };
+        assert_eq!(choose(&[used], &POLICY, &["serial-vdb".into()]).disks.len(), 1);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use anyhow::Context;
 use contracts::{
     VERSION,
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
-    bios,
+    disks::DiskPolicy,
     facts::{DiskContent, MachineFacts, Owner},
     install::InstallRecord,
     manifest::{ImageManifest, TrustFloor},
@@ -61,10 +61,17 @@ pub async fn attempt(
     let owner = way.owner(&assignment);
     let source = way.source();
 
-    let (mut target, content) = reporter.step(Step::Plan, "choosing the disk", choose_disk(&facts, &me)).await?;
+    // Before the plan: the manifest says which disks may be used. What is wrong with it belongs to the fetching.
+    let (repository, manifest) = match describe(&source, floor, &image).await {
+        Ok(described) => described,
+        Err(failure) => {
+            return reporter.step(Step::Install, "fetching the system", async { Err(failure) }).await;
+        }
+    };
+    let choice = choose_disk(&facts, &manifest.disks, &me);
+    let (mut target, content) = reporter.step(Step::Plan, "choosing the disk", choice).await?;
     reporter.step(Step::Partition, "dividing the disk", partition(&mut target, &content, &me)).await?;
-    let (repository, manifest) =
-        reporter.step(Step::Install, "fetching the system", install(reporter, &source, floor, &image, &target)).await?;
+    reporter.step(Step::Install, "fetching the system", install(reporter, &source, &manifest, &target)).await?;
     reporter
         .step(
             Step::Verify,
@@ -124,18 +131,18 @@ fn order(assignment: &Assignment) -> Result<Option<ImageRef>, Failure> {
 }
 
 /// The disk, and what is on it.
-async fn choose_disk(facts: &MachineFacts, me: &Identity) -> Result<((Target, DiskContent), String), Failure> {
-    let plan = plan::choose(&facts.disks, me).map_err(|refusal| Failure::new(refusal.code(), refusal.to_string()))?;
+async fn choose_disk(
+    facts: &MachineFacts,
+    rules: &DiskPolicy,
+    me: &Identity,
+) -> Result<((Target, DiskContent), String), Failure> {
+    let judged = plan::judge(&facts.disks, rules, facts.firmware, me);
+    for verdict in &judged.verdicts {
+        console::line(&format!("{} {}", plan::describe(&facts.disks[verdict.disk]), verdict.words));
+    }
+    let plan = judged.outcome.map_err(|refusal| Failure::new(refusal.code(), refusal.to_string()))?;
     let disk = &facts.disks[plan.disk];
     let node = Path::new("/dev").join(&disk.kernel_name);
-    if !efi::present() && disk.sector_bytes != bios::SECTOR_BYTES {
-        let words = format!(
-            "{} has sectors of {} bytes, and a BIOS starts only from disks with 512; switch this machine to UEFI",
-            plan::describe(disk),
-            disk.sector_bytes
-        );
-        return Err(Failure::new("sector-size", words));
-    }
     let target = Target::device(&node, disk.bytes, disk.sector_bytes).code("disk-busy")?;
     Ok(((target, disk.content.clone()), plan.why))
 }
@@ -180,13 +187,12 @@ fn keeps_state(node: &Path, me: &Identity) -> Result<bool, Failure> {
     }
 }
 
-async fn install(
-    reporter: &Reporter,
+/// What the image is: its signed manifest.
+async fn describe(
     source: &Source,
     floor: &TrustFloor,
     image: &ImageRef,
-    target: &Target,
-) -> Result<((Repository, ImageManifest), String), Failure> {
+) -> Result<(Repository, ImageManifest), Failure> {
     let root = std::fs::read(boot::TUF_ROOT).context("reading the boot image's root of trust").code("repository")?;
     let repository = Repository::load(source, &root, floor).await.code("repository")?;
     let manifest = repository.manifest(image).await.code("manifest")?;
@@ -197,10 +203,18 @@ async fn install(
         );
         return Err(Failure::new("no-bios-image", words));
     }
+    Ok((repository, manifest))
+}
+
+async fn install(
+    reporter: &Reporter,
+    source: &Source,
+    manifest: &ImageManifest,
+    target: &Target,
+) -> Result<((), String), Failure> {
     let (data, tree) = (target.node(Role::RootA).code("install")?, target.node(Role::VerityA).code("install")?);
-    let written = archive::install(reporter, source, &manifest, &data, &tree).await.code("install")?;
-    let words = format!("{} {} is on the disk ({} MiB)", manifest.template, manifest.image_version, written >> 20);
-    Ok(((repository, manifest), words))
+    let written = archive::install(reporter, source, manifest, &data, &tree).await.code("install")?;
+    Ok(((), format!("{} {} is on the disk ({} MiB)", manifest.template, manifest.image_version, written >> 20)))
 }
 
 async fn verify(

@@ -75,7 +75,8 @@ fn every_code_has_a_sentence_and_a_next_step() {
     let words = [".code(", "Failure::new(", "Failure::wait(", "waiting(Step::Ready, ", "code: \"", "REVOKED: &str = "];
     let mut codes = quoted("../firstboot-agent/src", &words);
     // The registry's refusals of a disk stand in a table of their own.
-    codes.extend(["no-disk", "no-disk-fits", "foreign-data", "already-installed"].map(str::to_owned));
+    let refusals = ["no-disk", "no-disk-fits", "sector-size", "foreign-data", "already-installed"];
+    codes.extend(refusals.iter().chain(&["ambiguous-disk", "disk-policy"]).map(|code| (*code).to_owned()));
     codes.extend(crate::silence::CODES.map(str::to_owned));
     assert!(codes.len() > 40 && codes.contains("claim") && codes.contains("revoked"), "{codes:?}");
     for code in codes {
