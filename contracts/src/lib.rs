@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+#[cfg(feature = "archive")]
+pub mod archive;
 pub mod assignment;
 pub mod bios;
 pub mod claim;
@@ -27,6 +29,7 @@ pub mod layout;
 pub mod machine;
 pub mod manifest;
 pub mod medium;
+pub mod repository;
 pub mod rollout;
 pub mod status;
 pub mod step;

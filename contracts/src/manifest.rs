@@ -108,6 +108,34 @@ impl ImageManifest {
     pub fn target_name(template: &str, image_version: &str) -> String {
         format!("images/{template}/{image_version}/manifest.json")
     }
+
+    /// The TUF targets that it names.
+    #[must_use]
+    pub fn targets(&self) -> Vec<&str> {
+        let bios = self.bios.iter().flat_map(|bios| [&bios.network_loader, &bios.boot_sector, &bios.core]);
+        [&self.uki, &self.boot_loader, &self.registrar_ca].into_iter().chain(bios).map(String::as_str).collect()
+    }
+
+    /// Holds a manifest against the image that it was asked for, and what it says about its archive against itself.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check(&self, template: &str, image_version: &str) -> Result<(), String> {
+        if self.template != template || self.image_version != image_version {
+            return Err(format!("it is about {} {}", self.template, self.image_version));
+        }
+        let archive = &self.archive;
+        let sound = crate::repository::is_sha256(&archive.header_sha256)
+            && archive.path == crate::repository::archive_path(&archive.header_sha256)
+            && archive.header_bytes <= crate::repository::LARGEST_ARCHIVE_HEADER.min(archive.bytes);
+        if !sound {
+            return Err("what it says about its archive makes no sense".into());
+        }
+        if self.root.partition_guids().is_none() {
+            return Err("it has no root hash".into());
+        }
+        Ok(())
+    }
 }
 
 impl Channel {

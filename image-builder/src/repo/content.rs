@@ -1,6 +1,6 @@
 //! What a repository's metadata needs to lie beside it: the bytes of targets, and the archives that manifests name.
 
-use super::{Problem, archive_check, layout};
+use super::{Problem, layout};
 use contracts::{
     Versioned,
     manifest::{Channel, ImageManifest},
@@ -54,19 +54,7 @@ fn read<T: Versioned + DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 
 fn manifest(template: &str, version: &str, bytes: &[u8]) -> Result<Document, String> {
     let manifest: ImageManifest = read(bytes)?;
-    if manifest.template != template || manifest.image_version != version {
-        return Err(format!("it is about {} {}", manifest.template, manifest.image_version));
-    }
-    let archive = &manifest.archive;
-    let sound = layout::is_sha256(&archive.header_sha256)
-        && archive.path == layout::archive_path(&archive.header_sha256)
-        && archive.header_bytes <= archive_check::LARGEST_HEADER.min(archive.bytes);
-    if !sound {
-        return Err("what it says about its archive makes no sense".into());
-    }
-    if manifest.root.partition_guids().is_none() {
-        return Err("it has no root hash".into());
-    }
+    manifest.check(template, version)?;
     Ok(Document::Manifest(Box::new(manifest)))
 }
 
@@ -77,13 +65,6 @@ fn rollout(template: &str, channel: &str, bytes: &[u8]) -> Result<Document, Stri
     }
     rollout.check().map_err(|error| error.to_string())?;
     Ok(Document::Rollout(Box::new(rollout)))
-}
-
-/// Targets that a manifest names.
-#[must_use]
-pub fn named_by(manifest: &ImageManifest) -> Vec<&str> {
-    let bios = manifest.bios.iter().flat_map(|bios| [&bios.network_loader, &bios.boot_sector, &bios.core]);
-    [&manifest.uki, &manifest.boot_loader, &manifest.registrar_ca].into_iter().chain(bios).map(String::as_str).collect()
 }
 
 /// What the documents of one set of targets say.
@@ -124,7 +105,7 @@ impl Content {
     pub fn dangling(&self, has: impl Fn(&str) -> bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (name, manifest) in &self.manifests {
-            for target in named_by(manifest).into_iter().filter(|target| !has(target)) {
+            for target in manifest.targets().into_iter().filter(|target| !has(target)) {
                 problems.push(Problem::new(
                     name,
                     "dangling",

@@ -67,7 +67,7 @@ pub async fn import(
         let [path, _] = layout::target_paths(target, &hex::encode(&described.hashes.sha256));
         if target.starts_with(own) {
             publication.fixed.push((target.clone(), from.join(path)));
-        } else if content::named_by(&manifest).contains(&target.as_str()) {
+        } else if manifest.targets().contains(&target.as_str()) {
             publication.replaceable.push((target.clone(), from.join(path)));
         }
     }

@@ -11,11 +11,12 @@ pub mod content;
 pub mod failure;
 pub mod gc;
 pub mod import;
-pub mod layout;
 pub mod mirror;
 pub mod source;
 pub mod update;
 pub mod verify;
+
+pub use contracts::repository as layout;
 
 /// One thing that is wrong with a repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]

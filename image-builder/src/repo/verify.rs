@@ -109,7 +109,7 @@ pub fn check(repository: &Path, chain: Chain, selection: &Selection) -> Report {
             selected.insert(name.clone());
             let (Some(bytes), _) = content::check_target(repository, name, target) else { continue };
             if let Some(Ok(content::Document::Manifest(manifest))) = content::read_document(name, &bytes) {
-                selected.extend(content::named_by(&manifest).into_iter().map(str::to_owned));
+                selected.extend(manifest.targets().into_iter().map(str::to_owned));
             }
         }
         if selected.is_empty() && chain.targets.is_some() {

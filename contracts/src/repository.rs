@@ -1,9 +1,12 @@
-//! Where things lie in a repository.
+//! Where things lie in a repository, and which names in it may be believed to be paths.
 
 use std::path::{Component, Path};
 
 /// The file that says which publication is the current one. It is replaced last, by one rename.
 pub const TIMESTAMP: &str = "metadata/timestamp.json";
+
+/// No header of an archive is larger: some 100,000 chunks.
+pub const LARGEST_ARCHIVE_HEADER: u64 = 32 << 20;
 
 /// Where a target's bytes lie, with consistent snapshots: below `targets/`, under both names that clients ask for.
 ///
