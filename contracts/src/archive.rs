@@ -12,6 +12,9 @@ use blake2::{Blake2b512, Digest as _};
 use prost::Message as _;
 use std::io::Read as _;
 
+/// Bytes that [`header_length`] wants.
+pub const FIRST_BYTES: usize = PRE_HEADER_SIZE;
+
 pub use crate::repository::LARGEST_ARCHIVE_HEADER as LARGEST_HEADER;
 
 /// No chunk is larger than this, packed or not. image-builder makes chunks of at most 256 KiB.
@@ -39,6 +42,14 @@ pub struct Dictionary {
     pub chunks: Vec<Chunk>,
     /// Bytes of the whole unpacked source.
     pub source: u64,
+}
+
+/// The length of a whole header by its first bytes; `None` when they are not of an archive that makes sense.
+#[must_use]
+pub fn header_length(first: &[u8; PRE_HEADER_SIZE]) -> Option<u64> {
+    let length = first[ARCHIVE_MAGIC.len()..].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let whole = length.checked_add((PRE_HEADER_SIZE + 8 + 64) as u64)?;
+    (first.starts_with(ARCHIVE_MAGIC) && whole <= LARGEST_HEADER).then_some(whole)
 }
 
 /// Reads a header. It has to be exactly the bytes before the first chunk.
@@ -161,7 +172,9 @@ mod tests {
 
     #[test]
     fn a_true_header_is_read() {
-        let read = read_header(&header(&dictionary())).unwrap();
+        let header = header(&dictionary());
+        let read = read_header(&header).unwrap();
+        assert_eq!(header_length(header[..FIRST_BYTES].try_into().unwrap()), Some(header.len() as u64));
         assert_eq!((read.chunks.len(), read.source), (2, 7));
         check_chunk(&read.chunks[0], b"abc", &mut Vec::new()).unwrap();
         assert!(check_chunk(&read.chunks[0], b"abd", &mut Vec::new()).unwrap_err().contains("digest"));

@@ -30,6 +30,9 @@ pub struct StoreStatus {
     /// DHCP servers that were heard on the LAN.
     #[serde(default)]
     pub dhcp_servers: Vec<String>,
+    /// The cache of the image repository; absent where something else syncs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheStatus>,
     /// Machines that asked for something, the most recent first.
     pub machines: Vec<MachineStatus>,
 }
@@ -132,4 +135,109 @@ pub struct StepLine {
     /// The code, when it failed or waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+}
+
+/// How the cache of the image repository stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CacheStatus {
+    /// In a word.
+    pub state: CacheState,
+    /// In a sentence, for people: what is done, or what is wrong.
+    pub message: String,
+    /// False where there is no disk for a cache, and images are streamed through from the region.
+    pub on_disk: bool,
+    /// The version of the metadata that machines are served, by its timestamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Until when that metadata is valid.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<OffsetDateTime>,
+    /// When an upstream was last heard to have nothing newer than this.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub checked: Option<OffsetDateTime>,
+    /// Bytes that the cache takes.
+    pub bytes: u64,
+    /// The most that it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_most: Option<u64>,
+    /// What is being fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetching: Option<Fetching>,
+    /// The images that this store needs.
+    #[serde(default)]
+    pub images: Vec<CachedImage>,
+    /// Where it is mirrored from, in order of preference.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// The cache in a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheState {
+    /// Nothing is known yet.
+    #[default]
+    Starting,
+    /// Everything that is assigned is here.
+    Complete,
+    /// Something is being fetched.
+    Fetching,
+    /// Something is missing, and no upstream delivers it now.
+    Waiting,
+    /// Everything is here, but what it is verified by has expired; policy allows it for a while.
+    Stale,
+    /// What it is verified by has expired: nothing is offered.
+    Expired,
+    /// The disk is too small, or cannot be written.
+    Full,
+}
+
+/// A transfer from an upstream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fetching {
+    /// What for, for example `k8s-worker 2026.11.2`.
+    pub what: String,
+    /// Bytes of all of it.
+    pub bytes: u64,
+    /// Bytes that are here.
+    pub done: u64,
+    /// Bytes of these that an older image had already.
+    pub reused: u64,
+    /// Bytes per second, lately.
+    pub rate: u64,
+    /// The limit at this time, in bytes per second; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Seconds that it will still take, through the limits of the day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+    /// True when a machine waits for it right now.
+    #[serde(default)]
+    pub machine_waits: bool,
+}
+
+/// An image that the store needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedImage {
+    /// The template.
+    pub template: String,
+    /// The version.
+    pub version: String,
+    /// When it is to be fetched, where it is only announced.
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub due: Option<OffsetDateTime>,
+    /// Bytes of all of it.
+    pub bytes: u64,
+    /// True when all of it is here.
+    pub complete: bool,
+}
+
+/// An upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamStatus {
+    /// Its address.
+    pub url: String,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }

@@ -145,6 +145,14 @@ impl BootFiles {
         self.current().files.get(name).cloned()
     }
 
+    /// Says why something is missing; what is served stays.
+    pub fn withhold(&self, why: String) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.problem.as_ref() != Some(&why) {
+            *current = Arc::new(BootSet { files: current.files.clone(), problem: Some(why) });
+        }
+    }
+
     /// Puts other files in place. Transfers under way keep theirs.
     pub fn replace(&self, set: BootSet) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
@@ -177,6 +185,7 @@ impl Source {
     pub async fn open(&self) -> Result<Repository, BootError> {
         let root = std::fs::read(&self.trust).map_err(|e| BootError::Read(self.trust.clone(), e))?;
         std::fs::create_dir_all(&self.datastore).map_err(|e| BootError::Read(self.datastore.clone(), e))?;
+        crate::cache::metadata::forget_time(&self.datastore);
         let (metadata, targets) = (self.url("metadata")?, self.url("targets")?);
         let loader = RepositoryLoader::new(&root, metadata, targets).transport(FilesystemTransport);
         loader.datastore(&self.datastore).load().await.map_err(|source| BootError::Verify {

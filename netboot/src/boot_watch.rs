@@ -25,16 +25,22 @@ struct Tried {
 
 /// Runs until told to stop.
 pub async fn run(shared: Arc<Shared>, source: Source, stop: CancellationToken) {
-    let mut last: Option<Tried> = None;
+    let (mut last, mut known): (Option<Tried>, _) = (None, Vec::new());
     loop {
-        let (fingerprint, images) = (source.fingerprint(), images(&shared));
+        let (fingerprint, all) = (source.fingerprint(), images(&shared));
+        let (images, withheld) = offered(&shared, &mut known, all);
         let due = last.as_ref().is_none_or(|tried| {
             let again = !tried.good && tried.at.elapsed() > RETRY_EVERY;
             tried.fingerprint != fingerprint || tried.images != images || again
         });
-        if due {
+        // A cache that is still empty is no error; why nothing is offered is said below.
+        let empty = shared.cache.is_some() && fingerprint.is_none();
+        if due && !empty {
             let good = load(&shared, &source, &images).await;
             last = Some(Tried { fingerprint, images, at: Instant::now(), good });
+        }
+        if let Some(why) = withheld {
+            shared.boot.withhold(why);
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -45,7 +51,7 @@ pub async fn run(shared: Arc<Shared>, source: Source, stop: CancellationToken) {
 }
 
 /// The images that the assignments name.
-fn images(shared: &Shared) -> Vec<ImageRef> {
+pub(crate) fn images(shared: &Shared) -> Vec<ImageRef> {
     let all = |r: &crate::roster::Roster| -> Vec<ImageRef> {
         r.assignments.iter().flat_map(|a| &a.machines).map(|m| m.image.clone()).collect()
     };
@@ -53,6 +59,25 @@ fn images(shared: &Shared) -> Vec<ImageRef> {
     let mut seen = std::collections::HashSet::new();
     images.retain(|image| seen.insert(image.clone()));
     images
+}
+
+/// Those that may be offered: an image that the cache does not have whole is not, so that no machine begins what it cannot
+/// finish. And why the first of the others is not.
+fn offered(shared: &Shared, known: &mut Vec<ImageRef>, images: Vec<ImageRef>) -> (Vec<ImageRef>, Option<String>) {
+    let Some(cache) = &shared.cache else { return (images, None) };
+    if *known != images {
+        known.clone_from(&images);
+        cache.assignments_changed();
+    }
+    let mut withheld = None;
+    let may = |image: &ImageRef| match cache.offer(image) {
+        Ok(()) => true,
+        Err(why) => {
+            withheld.get_or_insert(format!("{}: {why}", image.template));
+            false
+        }
+    };
+    (images.into_iter().filter(may).collect(), withheld)
 }
 
 /// Loads, and says whether everything is there. What does not verify never replaces what did.

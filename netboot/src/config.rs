@@ -1,5 +1,6 @@
 //! The configuration file: what stands in it (`RawConfig`) and what comes out of it ([`Config`]).
 
+use crate::cache::config::{CacheConfig, RawBandwidth, RawCache, RawPrefetch, RawStale};
 use crate::confine::Sandbox;
 use crate::page::config::PageConfig;
 use serde::Deserialize;
@@ -37,6 +38,15 @@ struct RawConfig {
     ports: RawPorts,
     #[serde(default)]
     page: PageConfig,
+    #[serde(default)]
+    upstreams: Vec<String>,
+    check_every: Option<String>,
+    #[serde(default)]
+    bandwidth: RawBandwidth,
+    cache_size: Option<String>,
+    stale_metadata: Option<RawStale>,
+    #[serde(default)]
+    prefetch: RawPrefetch,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -86,8 +96,10 @@ pub struct Config {
     pub http_port: u16,
     /// Port of the relay to the region.
     pub relay_port: u16,
-    /// The repository of images.
+    /// The repository of images: a folder that something else syncs, or the cache of `cache.upstreams`.
     pub repository: PathBuf,
+    /// Where the repository is mirrored from, and how.
+    pub cache: CacheConfig,
     /// The TUF root from which the repository is verified.
     pub trust: PathBuf,
     /// Folder for what must outlive a restart.
@@ -190,6 +202,18 @@ impl Config {
         if raw.address.is_some_and(|a| a.is_unspecified() || a.is_multicast() || a.is_broadcast()) {
             return wrong("address", "must be one address that this machine has on the interface".into());
         }
+        let cache = RawCache {
+            upstreams: raw.upstreams,
+            check_every: raw.check_every,
+            bandwidth: raw.bandwidth,
+            cache_size: raw.cache_size,
+            stale_metadata: raw.stale_metadata,
+            prefetch: raw.prefetch,
+        };
+        let cache = match cache.validate() {
+            Ok(cache) => cache,
+            Err((field, problem)) => return wrong(field, problem),
+        };
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {
             interface: raw.interface,
@@ -198,6 +222,7 @@ impl Config {
             http_port: raw.http_port,
             relay_port: raw.relay_port,
             repository: folder.join(raw.repository),
+            cache,
             trust: folder.join(raw.trust),
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),

@@ -163,6 +163,9 @@ impl Policy for ByRoster<'_> {
                 if !matches!(starts, Starts::Uki(_)) && set.files.contains_key(&uki) {
                     return Ruling::Silent("its image starts on UEFI only: build it anew, or switch it to UEFI".into());
                 }
+                if let Some(cache) = &self.shared.cache {
+                    cache.machine_waits();
+                }
                 let why = set.problem.as_deref().unwrap_or("it is not loaded yet");
                 Ruling::Silent(format!("there is no boot file {name}: {why}"))
             }

@@ -13,6 +13,7 @@ pub mod beneath;
 pub mod board;
 pub mod boot_files;
 pub mod boot_watch;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod confine;

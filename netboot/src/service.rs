@@ -3,6 +3,7 @@
 use crate::{
     boot_files::{BootFiles, Source},
     boot_watch,
+    cache::{self, Cache},
     config::{Config, Live, Mode},
     confine::{self, Confinement, Plan, folders::Folders},
     dhcp_server, http,
@@ -104,8 +105,13 @@ impl Prepared {
         let web = sockets::tcp("HTTP", address, self.config.http_port)?;
         let relay = sockets::tcp("relay to the region", address, self.config.relay_port)?;
         let store = Store::open(&self.config.state)?;
+        let config = &self.config;
+        let cache = match config.cache.upstreams.as_slice() {
+            [] => None,
+            _ => Some(Arc::new(Cache::open(&config.repository, &config.cache)?)),
+        };
         let mtu = interface::mtu(name);
-        Ok(Opened { prepared: self, dhcp, proxy, tftp, web, relay, store, mtu, confinement: None })
+        Ok(Opened { prepared: self, dhcp, proxy, tftp, web, relay, store, cache, mtu, confinement: None })
     }
 
     /// Opens everything and starts the tasks, with the rights that this process has.
@@ -128,6 +134,7 @@ pub struct Opened {
     web: std::net::TcpListener,
     relay: std::net::TcpListener,
     store: Store,
+    cache: Option<Arc<Cache>>,
     mtu: u16,
     confinement: Option<Confinement>,
 }
@@ -139,12 +146,16 @@ impl Opened {
     /// [`crate::confine::ConfineError`].
     pub fn confine(mut self) -> Result<Self> {
         let config = &self.prepared.config;
-        let folders = Folders { read: vec![], write: vec![config.state.clone()] }
+        let mut own = vec![config.state.clone()];
+        if self.cache.is_some() {
+            own.push(config.repository.clone());
+        }
+        let folders = Folders { read: vec![], write: own.clone() }
             .with_folder(&config.repository)
             .with_file(&config.trust)
             .with_file(&self.prepared.path)
             .with_own_needs();
-        let (user, sandbox, own) = (config.user.clone(), config.sandbox, vec![config.state.clone()]);
+        let (user, sandbox) = (config.user.clone(), config.sandbox);
         self.confinement = Some(confine::apply(&Plan { user, sandbox, folders, own })?);
         Ok(self)
     }
@@ -171,7 +182,7 @@ impl Opened {
     /// When the runtime does not take the sockets.
     pub fn start(self, stop: CancellationToken) -> Result<Running> {
         let source = self.prepared.source();
-        let Self { prepared, dhcp, proxy, tftp, web, relay, store, mtu, confinement } = self;
+        let Self { prepared, dhcp, proxy, tftp, web, relay, store, cache, mtu, confinement } = self;
         let Prepared { config, path: _, address, credential, signer, region, registrars } = prepared;
         let name = config.interface.clone();
         let take = "the runtime does not take a socket";
@@ -194,6 +205,7 @@ impl Opened {
             store,
             config: Live::new(config),
             boot: BootFiles::default(),
+            cache,
             board: Mutex::default(),
             outbox: Mutex::new(Outbox::default()),
             outbox_bell: tokio::sync::Notify::new(),
@@ -214,6 +226,7 @@ impl Opened {
         tasks.spawn(tftp_server::run(of(), tftp, mtu, stop.clone()));
         tasks.spawn(http::serve::run(web, http::router(of()), stop.clone()));
         tasks.spawn(boot_watch::run(of(), source, stop.clone()));
+        tasks.spawn(cache::mirror::run(of(), stop.clone()));
         tasks.spawn(region::assignments::run(of(), Arc::clone(&region), stop.clone()));
         tasks.spawn(region::forward::run(of(), region, stop.clone()));
         tasks.spawn(region::relay::run(relay, registrars, stop));

@@ -3,6 +3,7 @@
 use crate::{
     board::Board,
     boot_files::BootFiles,
+    cache::Cache,
     config::Live,
     interface::Neighbours,
     metrics::Metrics,
@@ -53,6 +54,8 @@ pub struct Shared {
     pub store: Store,
     /// The boot files.
     pub boot: BootFiles,
+    /// The cache of the repository, where netboot mirrors it itself.
+    pub cache: Option<Arc<Cache>>,
     /// Who is who on the LAN.
     pub neighbours: Neighbours,
     /// What each machine is doing.
@@ -188,6 +191,7 @@ impl Shared {
             state_problem: None,
             windows: vec![],
             dhcp_servers: lock(&self.dhcp_servers).iter().map(ToString::to_string).collect(),
+            cache: self.cache.as_ref().map(|cache| cache.status()),
             machines,
         }
     }

@@ -99,6 +99,13 @@ fn pieces(content: Content) -> impl Stream<Item = io::Result<Bytes>> + Send {
 
 async fn repository(shared: &Arc<Shared>, mac: Option<Mac>, path: &str, request: &Asked) -> Result<Response, ApiError> {
     let folder = shared.config.now().repository.clone();
+    if path.split('/').any(|part| part.starts_with('.')) {
+        // Work of the cache that is under way.
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not-found", "the repository has no such file"));
+    }
+    if let Some(cache) = &shared.cache {
+        cache.note_served(path);
+    }
     let owned = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || beneath::open(&folder, &owned)).await;
     let (file, validators) = opened.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {

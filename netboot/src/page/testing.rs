@@ -53,6 +53,7 @@ pub(crate) fn store(machines: Vec<MachineStatus>) -> StoreStatus {
         state_problem: None,
         windows: vec![],
         dhcp_servers: vec![],
+        cache: None,
         machines,
     }
 }

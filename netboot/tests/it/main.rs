@@ -1,6 +1,7 @@
 //! netboot over real sockets on the loopback.
 
 mod agent;
+mod cache;
 mod common;
 mod confine;
 mod errors;

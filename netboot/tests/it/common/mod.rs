@@ -34,6 +34,10 @@ pub(crate) struct World {
     pub(crate) credential: StoreCredential,
     pub(crate) http: u16,
     pub(crate) tftp: u16,
+    /// The repository's folder in the configuration.
+    pub(crate) serves: &'static str,
+    /// More lines of the configuration.
+    pub(crate) more: String,
 }
 
 fn free_tcp() -> u16 {
@@ -68,7 +72,15 @@ impl World {
             // Nobody listens there: the region is down.
             registrars: vec![format!("127.0.0.1:{}", free_tcp())],
         };
-        Self { folder, repository, credential, http: free_tcp(), tftp: free_udp() }
+        Self {
+            folder,
+            repository,
+            credential,
+            http: free_tcp(),
+            tftp: free_udp(),
+            serves: "repository",
+            more: String::new(),
+        }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -93,9 +105,11 @@ impl World {
         std::fs::write(folder.join("store.json"), serde_json::to_vec(&self.credential).unwrap()).unwrap();
         let text = format!(
             "apiVersion: shelfboot.dev/v1\nkind: Netboot\ninterface: {interface}\nhttpPort: {}\nrelayPort: {}\n\
-             repository: repository\ntrust: root.json\nstate: state\ncredential: store.json\n{more}\n",
+             repository: {}\ntrust: root.json\nstate: state\ncredential: store.json\n{more}\n{}",
             self.http,
             free_tcp(),
+            self.serves,
+            self.more,
         );
         std::fs::write(folder.join("root.json"), self.repository.root_json()).unwrap();
         let path = folder.join("netboot.yaml");

@@ -53,4 +53,15 @@ impl Repository {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         self.signer.publish(&self.folder, version, &files);
     }
+
+    /// Publishes these targets and nothing else.
+    pub(crate) fn publish_files(&self, version: u64, files: &[(String, Vec<u8>)]) {
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        self.signer.publish(&self.folder, version, &files);
+    }
+
+    /// From now on, what is published expires at this time.
+    pub(crate) fn expires(&mut self, at: &'static str) {
+        self.signer.expires = at;
+    }
 }
