@@ -12,6 +12,7 @@ mod e2e;
 mod fuzz;
 mod interrupt;
 mod output;
+mod page;
 mod peer_tuf;
 mod peers;
 mod setup;
@@ -41,6 +42,8 @@ pub enum Command {
     E2e(e2e::Arguments),
     /// Hold what an image says about itself against the validators of the formats.
     Peers(peers::Arguments),
+    /// Look at netboot's store page in a real Chromium, on a desk and on a phone.
+    Page(page::Arguments),
     /// Run the fuzz targets, each for a while.
     Fuzz(fuzz::Arguments),
     /// Measure beside a peer, and hold the result against a bar.
@@ -69,6 +72,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::E2e(arguments) => e2e::run(&arguments),
+        Command::Page(arguments) => page::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check, one after the other, each with its time; the last line counts.
 
-use crate::{checkout, e2e, fuzz, output, peer_tuf, peers, setup};
+use crate::{checkout, e2e, fuzz, output, page, peer_tuf, peers, setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use qemu_tests::{cases, sandbox};
@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("peers: lists and provenance of an image", || {
         peers::sbom().map(|passed| Count { passed, failed: 0 })
     }));
+    total.add(step("store page in Chromium", page::check));
     if arguments.all {
         total.add(step("fuzz targets, a minute each", || fuzz::all(fuzz::MINUTE)));
     }

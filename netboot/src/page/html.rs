@@ -2,7 +2,7 @@
 
 use super::{
     machine,
-    situation::{Headline, Situation, Tone, overview},
+    situation::{Headline, Tone, overview},
     words::{LANGUAGES, Words},
 };
 use contracts::status::StoreStatus;
@@ -98,7 +98,7 @@ pub fn main(shown: &Shown, words: &Words) -> String {
     for (at, situation) in &machines {
         machine::card(&mut html, &status.machines[*at], situation, status.now, words);
     }
-    spare(&mut html, machines.iter().any(|(_, s)| !matches!(s, Situation::Working | Situation::Stranger)), words);
+    spare(&mut html, !machines.is_empty(), words);
     let _ = write!(html, "<footer><p>{}</p></footer>", as_of(status.now, words));
     html
 }
@@ -121,7 +121,7 @@ fn region(html: &mut String, status: &StoreStatus, words: &Words) {
     let _ = write!(
         html,
         "<section id=region class=\"note ask\"><h2>{}{}</h2><p>{} {}</p></section>",
-        sign(Tone::Ask),
+        mark(Tone::Ask, Tone::Bad),
         words.say("region.down"),
         words.say("region.down.do"),
         waiting
@@ -155,15 +155,20 @@ fn as_of(now: OffsetDateTime, words: &Words) -> String {
 
 /// A sign beside the words: colour alone is not seen by everybody.
 pub(crate) fn sign(tone: Tone) -> String {
-    let path = match tone {
+    mark(tone, tone)
+}
+
+/// The sign of one tone in the colour of another.
+fn mark(colour: Tone, shape: Tone) -> String {
+    let path = match shape {
         Tone::Good => "<path d=\"M6.5 12.5l3.6 3.6 7.4-8\"/>",
         Tone::Busy => "<path d=\"M12 6.5V12l3.6 2.2\"/>",
         Tone::Ask => "<path d=\"M9.2 9.4a2.9 2.9 0 1 1 4.4 2.5c-1 .6-1.6 1.1-1.6 2.2\"/><path d=\"M12 17.2v.3\"/>",
         Tone::Bad => "<path d=\"M12 6.5v6.8\"/><path d=\"M12 17v.3\"/>",
     };
+    let class = colour.class();
     format!(
-        "<svg class=\"sign {}\" viewBox=\"0 0 24 24\" aria-hidden=true><circle cx=12 cy=12 r=11 />{path}</svg>",
-        tone.class()
+        "<svg class=\"sign {class}\" viewBox=\"0 0 24 24\" aria-hidden=true><circle cx=12 cy=12 r=11 />{path}</svg>"
     )
 }
 

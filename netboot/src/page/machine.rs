@@ -55,7 +55,7 @@ pub(super) fn card(
     if !matches!(situation, Situation::Stranger | Situation::Heard | Situation::Working | Situation::Disk) {
         progress(html, machine, &id, words);
     }
-    if *situation == Situation::Busy || matches!(situation, Situation::Waits(code) if code.code == "not-ready") {
+    if *situation == Situation::Busy {
         time_left(html, machine, now, words);
     }
     details(html, machine, &id, words);
@@ -158,21 +158,15 @@ const fn step_key(step: Step) -> &'static str {
 fn time_left(html: &mut String, machine: &MachineStatus, now: OffsetDateTime, words: &Words) {
     let left = machine.remaining.unwrap_or_default();
     html.push_str("<div class=left>");
-    if let Some((low, high)) = left.journey_seconds {
-        let _ = write!(
-            html,
-            "<p><span class=label>{}</span> <span class=large>{}</span></p><p class=why>{}</p>",
-            words.say("left.title"),
-            between(low, high, words),
-            known_from(&left, words)
-        );
-    } else {
-        let words = match left.step_seconds {
-            Some(seconds) => words.fill("left.step", &[("time", &about(seconds, words))]),
-            None => words.say("left.unknown").to_owned(),
-        };
-        let _ = write!(html, "<p class=why>{words}</p>");
+    let (title, time, why) = match (left.journey_seconds, left.step_seconds) {
+        (Some((low, high)), _) => ("left.title", between(low, high, words), known_from(&left, words)),
+        (None, Some(seconds)) => ("left.step-title", about(seconds, words), words.say("left.rest-unknown").to_owned()),
+        (None, None) => ("", String::new(), words.say("left.unknown").to_owned()),
+    };
+    if !title.is_empty() {
+        let _ = write!(html, "<p><span class=label>{}</span> <span class=large>{time}</span></p>", words.say(title));
     }
+    let _ = write!(html, "<p class=why>{why}</p>");
     if left.late {
         let _ = write!(html, "<p class=why>{}</p>", words.say("left.late"));
     }
@@ -204,7 +198,7 @@ fn minutes(minutes: u64, words: &Words) -> String {
 
 /// Rounded up to minutes: a promise that is kept early is a good one.
 fn about(seconds: u64, words: &Words) -> String {
-    if seconds < 45 { words.say("left.soon").to_owned() } else { minutes(seconds.div_ceil(60), words) }
+    between(seconds, seconds, words)
 }
 
 fn between(low: u64, high: u64, words: &Words) -> String {
@@ -226,7 +220,9 @@ fn details(html: &mut String, machine: &MachineStatus, id: &str, words: &Words) 
     let _ = write!(html, "<details id=d-{id}><summary>{}</summary>", words.say("details"));
     checks(html, machine, words);
     let _ = write!(html, "<ol class=steps aria-label=\"{}\">", words.say("steps"));
-    for (at, step) in Step::ALL.into_iter().enumerate() {
+    // A device that is not on the list has no journey before it.
+    let shown = if machine.name.is_some() { STEPS } else { machine.steps.len() };
+    for (at, step) in Step::ALL.into_iter().enumerate().take(shown) {
         let line = machine.steps.iter().find(|line| line.step == step);
         let (class, state) = state(line, words);
         let _ = write!(

@@ -84,6 +84,8 @@ impl Situation {
                     Some(code) => Self::Claim(code),
                     None => Self::Waits(code()),
                 },
+                // Every machine says that for a while: it is the last step under way.
+                Some("not-ready") => Self::Busy,
                 Some("take-medium-out") => Self::Check(code()),
                 Some(known) if crate::silence::CODES.contains(&known) => Self::Check(code()),
                 _ => Self::Waits(code()),

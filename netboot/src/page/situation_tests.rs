@@ -61,6 +61,7 @@ fn waiting_is_told_apart_by_who_has_to_act() {
     assert_eq!(of("claim", "read out the claim code k7qm-2f9x-otbd (why)"), Situation::Claim("K7QM-2F9X-0TBD".into()));
     assert!(matches!(of("claim", "no code in here"), Situation::Waits(_)));
     assert!(matches!(of("pending", ""), Situation::Waits(_)));
+    assert_eq!(of("not-ready", ""), Situation::Busy);
     assert!(matches!(of("silent", ""), Situation::Check(_)));
     assert!(matches!(of("take-medium-out", ""), Situation::Check(_)));
     let nameless = machine(Step::Verify, StepStatus::Failed, None, "");

@@ -58,7 +58,7 @@ fn quoted(folder: &str, words: &[&str]) -> BTreeSet<String> {
 #[test]
 fn every_key_that_the_page_uses_is_there() {
     let mut used = quoted("src/page", &["say(", "fill(", "find("]);
-    used.extend(quoted("src/page", &["=> "]).into_iter().filter(|literal| literal.contains('.')));
+    used.extend(quoted("src/page", &["=> ", "=> ("]).into_iter().filter(|literal| literal.contains('.')));
     assert!(used.len() > 30, "{used:?}");
     let words = Language::En.words();
     for key in used.iter().filter(|key| !key.contains('{')) {

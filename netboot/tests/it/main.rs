@@ -8,6 +8,7 @@ mod errors;
 mod files;
 mod lan;
 mod operation;
+mod page;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod region;

@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 const NAME: &str = "registrar.region.test";
 
 /// A region with its certificates.
-struct Region {
+pub(crate) struct Region {
     ca: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -38,7 +38,7 @@ fn key() -> KeyPair {
 }
 
 impl Region {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = key();
@@ -53,7 +53,7 @@ impl Region {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key)
     }
 
-    fn credential(&self, port: u16) -> StoreCredential {
+    pub(crate) fn credential(&self, port: u16) -> StoreCredential {
         let (certificate, key) = self.issue("store-17", ExtendedKeyUsagePurpose::ClientAuth);
         StoreCredential {
             version: 1,
@@ -67,7 +67,7 @@ impl Region {
     }
 
     /// Accepts store certificates of this region, with the given versions of TLS.
-    fn acceptor(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsAcceptor {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.der().clone()).unwrap();
@@ -88,13 +88,13 @@ impl Region {
 
 /// What the region has heard.
 #[derive(Default)]
-struct Heard {
+pub(crate) struct Heard {
     events: Mutex<Vec<Event>>,
     /// Answers of `POST /v1/events` that fail first.
     failures: Mutex<u32>,
 }
 
-fn router(heard: Arc<Heard>) -> Router {
+pub(crate) fn router(heard: Arc<Heard>) -> Router {
     let poll = |Query(query): Query<HashMap<String, String>>| async move {
         if query.get("after").is_some_and(|n| n == "7") {
             tokio::time::sleep(Duration::from_secs(30)).await;
@@ -113,7 +113,7 @@ fn router(heard: Arc<Heard>) -> Router {
     Router::new().route("/v1/store/assignments", get(poll)).route("/v1/events", post(events)).with_state(heard)
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
+pub(crate) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));

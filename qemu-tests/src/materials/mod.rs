@@ -1,6 +1,7 @@
 //! What the world is made of, each made once and kept in the cache: the lab tree with QEMU and the network
 //! programs, Kubernetes, our own programs, the image.
 
+pub mod browser;
 pub mod builders;
 pub mod ceph;
 pub mod container;

@@ -9,7 +9,7 @@
   function clocks(part) {
     for (const time of part.querySelectorAll("time[datetime]")) {
       const at = new Date(time.dateTime);
-      const words = at.toLocaleTimeString(document.documentElement.lang, { hour: "2-digit", minute: "2-digit" });
+      const words = at.toLocaleTimeString(navigator.language, { hour: "2-digit", minute: "2-digit" });
       if (!isNaN(at) && time.textContent !== words) time.textContent = words;
     }
   }
