@@ -9,6 +9,7 @@ use contracts::{
     status::{MachineStatus, StepLine},
     step::Step,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -20,18 +21,24 @@ const FIRMWARE_PATIENCE: Duration = Duration::minutes(3);
 /// After the `restart` step, the same journey comes back within this.
 const RESTART_PATIENCE: Duration = Duration::minutes(10);
 const PROGRESS_EVERY: Duration = Duration::seconds(1);
-#[derive(Debug, Clone)]
+/// Kept on the disk too: a field that is new needs a default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     name: Option<String>,
     boot_bytes: u64,
     install_bytes: u64,
     attempt: Option<Uuid>,
     lines: Vec<StepLine>,
+    #[serde(with = "time::serde::rfc3339")]
     heard: OffsetDateTime,
+    #[serde(default, with = "time::serde::rfc3339::option")]
     firmware_heard: Option<OffsetDateTime>,
+    #[serde(default)]
     firmware_starts: u32,
+    #[serde(default)]
     images_unheard: u32,
     /// Steps that failed, or waited for something: how long they took says nothing about other journeys.
+    #[serde(default)]
     held_up: BTreeSet<Step>,
 }
 
@@ -164,6 +171,28 @@ impl Board {
             steps: entry.lines.clone(),
         };
         entries.into_iter().map(status).collect()
+    }
+
+    /// True when this machine is remembered.
+    #[must_use]
+    pub fn has(&self, mac: Mac) -> bool {
+        self.machines.contains_key(&mac)
+    }
+
+    /// What is shown of a machine, for [`Board::restore`] after a restart.
+    #[must_use]
+    pub fn saved(&self, mac: Mac) -> Option<String> {
+        serde_json::to_string(self.machines.get(&mac)?).ok()
+    }
+
+    /// Shows a machine as it was saved. False for what was not.
+    pub fn restore(&mut self, mac: Mac, saved: &[u8]) -> bool {
+        let Ok(entry) = serde_json::from_slice::<Entry>(saved) else { return false };
+        let fits = entry.lines.len() <= Step::ALL.len() && self.machines.len() < MOST;
+        if fits {
+            self.machines.insert(mac, entry);
+        }
+        fits
     }
 
     fn entry(&mut self, now: OffsetDateTime, mac: Mac) -> &mut Entry {

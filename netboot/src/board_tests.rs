@@ -79,3 +79,22 @@ fn the_number_of_machines_is_bounded() {
     }
     assert_eq!(board.machines(|_| false).len(), MOST);
 }
+
+#[test]
+fn a_board_that_was_saved_goes_on_where_it_was() {
+    let mut board = Board::default();
+    board.firmware_asked(at(0), MAC, "PXE");
+    board.boot_sent(at(1), MAC, 100, 0.5);
+    board.agent_said(at(20), MAC, &said(Step::Install, StepStatus::Progress, 1));
+    let mut again = Board::default();
+    assert!(again.restore(MAC, board.saved(MAC).unwrap().as_bytes()));
+    assert_eq!(again.machines(|_| false), board.machines(|_| false));
+    for board in [&mut board, &mut again] {
+        board.agent_said(at(30), MAC, &said(Step::Install, StepStatus::Done, 1));
+        assert!(board.firmware_asked(at(40), MAC, "PXE").is_some());
+    }
+    assert_eq!(again.machines(|_| false), board.machines(|_| false));
+    for bad in ["", "{}", "[1]", "{\"lines\": 3}"] {
+        assert!(!Board::default().restore(MAC, bad.as_bytes()), "{bad}");
+    }
+}

@@ -183,9 +183,8 @@ fn hint(error: &anyhow::Error) -> &'static str {
         "compare `trust` with the repository's metadata/root.json, check this machine's clock, and sync the repository again"
     } else if let Some(StoreError::InUse(_)) = error.downcast_ref() {
         "stop the other netboot, or give this one another `state` folder"
-    } else if let Some(StoreError::Folder(..) | StoreError::Open(..)) = error.downcast_ref() {
-        "`state` needs a folder that netboot may write; a damaged state file can be moved away: machines that are \
-         installed are then offered an installation again, which the region must allow"
+    } else if let Some(StoreError::Folder(..) | StoreError::Lock(..) | StoreError::Journal(_)) = error.downcast_ref() {
+        "`state` needs a folder that netboot may write"
     } else if let Some(lack) = Lack::of(error.as_ref()) {
         lack.hint()
     } else {

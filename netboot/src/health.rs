@@ -1,6 +1,6 @@
 //! Whether the service can do its work: a pure function of a few facts, and the gathering of them.
 
-use crate::{boot_files::name_of, outbox, shared::Shared, shared::lock};
+use crate::{boot_files::name_of, outbox::queue::MOST as MOST_EVENTS, shared::Shared};
 use contracts::status::{Health, Reason};
 use std::{collections::BTreeSet, path::Path, sync::atomic::Ordering};
 
@@ -41,7 +41,7 @@ impl Facts {
             templates,
             problem: boot.problem.clone(),
             region_reachable: shared.region_reachable.load(Ordering::Relaxed),
-            events_waiting: lock(&shared.outbox).len(),
+            events_waiting: shared.outbox.waiting(),
             state_room: room(&config.state),
         }
     }
@@ -76,7 +76,7 @@ pub fn judge(facts: &Facts) -> Health {
         let waiting = facts.events_waiting;
         warnings.push(reason("region-unreachable", format!("the region does not answer; {waiting} events wait")));
     }
-    if facts.events_waiting > outbox::MOST / 10 * 9 {
+    if facts.events_waiting > MOST_EVENTS / 10 * 9 {
         warnings.push(reason("event-queue", "the queue of events is nearly full: progress is dropped first".into()));
     }
     if let Some(room) = facts.state_room.filter(|room| *room < LITTLE_ROOM) {
@@ -113,7 +113,7 @@ mod tests {
         let facts = Facts {
             templates: Some(BTreeSet::new()),
             problem: Some("expired".into()),
-            events_waiting: outbox::MOST,
+            events_waiting: MOST_EVENTS,
             state_room: Some(4096),
             ..Facts::default()
         };

@@ -1,6 +1,7 @@
 //! Puts the parts together: checks what was configured, opens every socket, starts the tasks, waits for the end.
 
 use crate::{
+    board::Board,
     boot_files::{BootFiles, Source},
     boot_watch,
     cache::{self, Cache},
@@ -9,7 +10,7 @@ use crate::{
     dhcp_server, http,
     interface::{self, Neighbours},
     lan::ears::{self, Ear},
-    outbox::Outbox,
+    outbox::{Outbox, Writer},
     proto::dhcp::decide::Port,
     region::{self, client::Region},
     shared::Shared,
@@ -25,6 +26,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
+use time::OffsetDateTime;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -110,8 +112,24 @@ impl Prepared {
             [] => None,
             _ => Some(Arc::new(Cache::open(&config.repository, &config.cache)?)),
         };
+        let board = Arc::new(Mutex::new(Board::default()));
+        let (outbox, writer) = Outbox::open(&self.config.state, Arc::clone(&board), OffsetDateTime::now_utc())?;
         let mtu = interface::mtu(name);
-        Ok(Opened { prepared: self, dhcp, proxy, tftp, web, relay, store, cache, mtu, confinement: None })
+        Ok(Opened {
+            prepared: self,
+            dhcp,
+            proxy,
+            tftp,
+            web,
+            relay,
+            store,
+            board,
+            outbox,
+            writer,
+            cache,
+            mtu,
+            confinement: None,
+        })
     }
 
     /// Opens everything and starts the tasks, with the rights that this process has.
@@ -135,6 +153,9 @@ pub struct Opened {
     relay: std::net::TcpListener,
     store: Store,
     cache: Option<Arc<Cache>>,
+    board: Arc<Mutex<Board>>,
+    outbox: Outbox,
+    writer: Writer,
     mtu: u16,
     confinement: Option<Confinement>,
 }
@@ -182,7 +203,8 @@ impl Opened {
     /// When the runtime does not take the sockets.
     pub fn start(self, stop: CancellationToken) -> Result<Running> {
         let source = self.prepared.source();
-        let Self { prepared, dhcp, proxy, tftp, web, relay, store, cache, mtu, confinement } = self;
+        let Self { prepared, dhcp, proxy, tftp, web, relay, store, board, outbox, writer, cache, mtu, confinement } =
+            self;
         let Prepared { config, path: _, address, credential, signer, region, registrars } = prepared;
         let name = config.interface.clone();
         let take = "the runtime does not take a socket";
@@ -206,9 +228,8 @@ impl Opened {
             config: Live::new(config),
             boot: BootFiles::default(),
             cache,
-            board: Mutex::default(),
-            outbox: Mutex::new(Outbox::default()),
-            outbox_bell: tokio::sync::Notify::new(),
+            board,
+            outbox,
             assignments_bell: tokio::sync::Notify::new(),
             region_reachable: AtomicBool::new(false),
             guids: Mutex::default(),
@@ -219,6 +240,16 @@ impl Opened {
         });
         let (tasks, region) = (TaskTracker::new(), Arc::new(region));
         let of = || Arc::clone(&shared);
+        tasks.spawn_blocking(|| writer.run());
+        tasks.spawn({
+            let (shared, stop) = (of(), stop.clone());
+            async move {
+                stop.cancelled().await;
+                // What is under way may end: agents keep what is not taken.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                shared.outbox.close();
+            }
+        });
         if let Some(dhcp) = dhcp {
             tasks.spawn(dhcp_server::run(of(), dhcp, Port::Dhcp, stop.clone()));
         }

@@ -1,22 +1,26 @@
-//! What must outlive a restart: the region's assignments and the ledger, in one redb file.
+//! What must outlive a restart: the region's assignments and the ledger, in one journal.
 //!
-//! Every change is committed to the disk before anyone sees it, so nothing is decided from what a power cut
-//! could take back. Reading happens in memory.
+//! Every change is on the disk before anyone sees it, so nothing is decided from what a power cut could take back. Reading
+//! happens in memory.
 
 use crate::{
+    journal::{
+        Journal, JournalError,
+        format::{Change, Table},
+    },
     proto::mac::Mac,
     roster::{Line, Progress, Roster},
 };
 use contracts::store::StoreAssignments;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::{
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
 };
 use time::OffsetDateTime;
 
-const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
-const LEDGER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledger");
+const DOCUMENTS: Table = 1;
+const LEDGER: Table = 2;
 const ASSIGNMENTS: &str = "assignments";
 
 /// Why the state cannot be opened, read or written.
@@ -25,46 +29,61 @@ pub enum StoreError {
     /// The folder cannot be made.
     #[error("cannot make the state folder {}", .0.display())]
     Folder(PathBuf, #[source] std::io::Error),
-    /// Another process has the file open.
-    #[error("another netboot uses the state file {}", .0.display())]
+    /// Another process uses the folder.
+    #[error("another netboot uses the state folder {}", .0.display())]
     InUse(PathBuf),
-    /// The file cannot be opened.
-    #[error("cannot open the state file {}", .0.display())]
-    Open(PathBuf, #[source] Box<redb::Error>),
-    /// The disk does not take or give it.
-    #[error("cannot open the state file {}", .0.display())]
-    Disk(PathBuf, #[source] std::io::Error),
-    /// What is in it cannot be read.
-    #[error("the state file holds an unreadable {0}")]
+    /// The lock cannot be made.
+    #[error("cannot lock the state folder {}", .0.display())]
+    Lock(PathBuf, #[source] std::io::Error),
+    /// The file cannot be read or written.
+    #[error("the ledger cannot be used")]
+    Journal(#[source] JournalError),
+    /// A document cannot be written as JSON.
+    #[error("the {0} cannot be written")]
     Content(&'static str, #[source] serde_json::Error),
-    /// Reading failed.
-    #[error("cannot read the state file")]
-    Read(#[source] Box<redb::Error>),
-    /// Writing failed: nothing has changed.
-    #[error("cannot write the state file")]
-    Write(#[source] Box<redb::Error>),
 }
 
 /// The durable state, and its copy in memory.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
     /// One writer at a time: it reads, decides, commits, and only then changes the copy.
-    writing: Mutex<()>,
+    journal: Mutex<Journal>,
     roster: RwLock<Roster>,
+    problem: Option<String>,
+    /// Held for as long as this lives; the kernel frees it however the process ends.
+    _lock: File,
 }
 
 impl Store {
     /// Opens the state in a folder, making both where they are missing.
     ///
     /// # Errors
-    /// [`StoreError`], for example when another process has the file open.
+    /// [`StoreError`], for example when another process uses the folder. A damaged file is no error, see [`Store::problem`].
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|e| StoreError::Folder(folder.to_owned(), e))?;
-        let path = folder.join("netboot.redb");
-        let database = open_database(&path)?;
-        let roster = read(&database)?;
-        Ok(Self { database, writing: Mutex::new(()), roster: RwLock::new(roster) })
+        let lock = lock_folder(folder)?;
+        let path = folder.join("ledger.journal");
+        let (journal, recovery) = Journal::open(&path, OffsetDateTime::now_utc()).map_err(StoreError::Journal)?;
+        let mut problems = Vec::new();
+        if let Some(copy) = recovery.copy {
+            problems.push(format!(
+                "{} bytes of the ledger could not be read; the damaged file is kept as {}",
+                recovery.damaged,
+                copy.display()
+            ));
+        }
+        let roster = read(&journal, &mut problems)?;
+        for problem in &problems {
+            tracing::error!("{problem}");
+        }
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        Ok(Self { journal: Mutex::new(journal), roster: RwLock::new(roster), problem, _lock: lock })
+    }
+
+    /// What of the ledger could not be read when it was opened, in a sentence for IT.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// Looks at the copy in memory.
@@ -75,11 +94,11 @@ impl Store {
     /// Takes a new document from the region: to the disk first.
     ///
     /// # Errors
-    /// [`StoreError::Write`]; then the old document stays in force.
+    /// [`StoreError`]; then the old document stays in force.
     pub fn set_assignments(&self, document: StoreAssignments) -> Result<(), StoreError> {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = writer_of(&self.journal);
         let bytes = serde_json::to_vec(&document).map_err(|e| StoreError::Content("document", e))?;
-        self.commit(DOCUMENTS, ASSIGNMENTS, &bytes)?;
+        journal.commit(&[Change::Put(DOCUMENTS, ASSIGNMENTS.into(), bytes)]).map_err(StoreError::Journal)?;
         self.roster.write().unwrap_or_else(PoisonError::into_inner).assignments = Some(document);
         Ok(())
     }
@@ -87,7 +106,7 @@ impl Store {
     /// Gives a machine its entry, durably.
     ///
     /// # Errors
-    /// [`StoreError::Write`].
+    /// [`StoreError`]; then nothing has changed.
     pub fn bind(&self, mac: Mac, progress: Progress) -> Result<(), StoreError> {
         self.change(mac, |roster| roster.bind(mac, progress)).map(drop)
     }
@@ -95,77 +114,58 @@ impl Store {
     /// Notes a verified install, durably. True when that was news.
     ///
     /// # Errors
-    /// [`StoreError::Write`].
+    /// [`StoreError`]; then nothing has changed.
     pub fn set_installed(&self, mac: Mac, at: OffsetDateTime) -> Result<bool, StoreError> {
-        self.change(mac, |roster| roster.installed(mac, at))
+        self.change(mac, |roster| roster.installed(mac, at)).map(|line| line.is_some())
     }
 
-    fn change(&self, mac: Mac, decide: impl FnOnce(&Roster) -> Option<Line>) -> Result<bool, StoreError> {
-        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(line) = self.with(decide) else { return Ok(false) };
+    /// Changes a line of the ledger: `decide` sees what is so now, and the line that it gives is on the disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing has changed.
+    pub fn change(&self, mac: Mac, decide: impl FnOnce(&Roster) -> Option<Line>) -> Result<Option<Line>, StoreError> {
+        let mut journal = writer_of(&self.journal);
+        let Some(line) = self.with(decide) else { return Ok(None) };
         let bytes = serde_json::to_vec(&line).map_err(|e| StoreError::Content("ledger line", e))?;
-        self.commit(LEDGER, &mac.to_string(), &bytes)?;
-        self.roster.write().unwrap_or_else(PoisonError::into_inner).ledger.insert(mac, line);
-        Ok(true)
-    }
-
-    fn commit(&self, table: TableDefinition<'_, &str, &[u8]>, key: &str, value: &[u8]) -> Result<(), StoreError> {
-        let write = || -> Result<(), redb::Error> {
-            // redb's default durability returns after fsync.
-            let transaction = self.database.begin_write()?;
-            transaction.open_table(table)?.insert(key, value)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        write().map_err(|e| StoreError::Write(Box::new(e)))
+        journal.commit(&[Change::Put(LEDGER, mac.to_string(), bytes)]).map_err(StoreError::Journal)?;
+        self.roster.write().unwrap_or_else(PoisonError::into_inner).ledger.insert(mac, line.clone());
+        Ok(Some(line))
     }
 }
 
-/// Opens the file, or makes it whole or not at all: what a full disk leaves of a new file could never be opened.
-fn open_database(path: &Path) -> Result<Database, StoreError> {
-    let new = !path.exists();
-    Database::create(path).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
-        error => {
-            if new {
-                // It holds nothing yet.
-                let _ = std::fs::remove_file(path);
-            }
-            match error {
-                redb::DatabaseError::Storage(redb::StorageError::Io(source)) => {
-                    StoreError::Disk(path.to_owned(), source)
-                }
-                error => StoreError::Open(path.to_owned(), Box::new(error.into())),
-            }
-        }
-    })
+fn writer_of(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read(database: &Database) -> Result<Roster, StoreError> {
-    let raw = || -> Result<_, redb::Error> {
-        // A write that opens both tables makes them in a new file.
-        let transaction = database.begin_write()?;
-        transaction.open_table(DOCUMENTS)?;
-        transaction.open_table(LEDGER)?;
-        transaction.commit()?;
-        let transaction = database.begin_read()?;
-        let document = transaction.open_table(DOCUMENTS)?.get(ASSIGNMENTS)?.map(|v| v.value().to_vec());
-        let mut lines = Vec::new();
-        for pair in transaction.open_table(LEDGER)?.iter()? {
-            let (mac, line) = pair?;
-            lines.push((mac.value().to_owned(), line.value().to_vec()));
-        }
-        Ok((document, lines))
-    };
-    let (document, lines) = raw().map_err(|e| StoreError::Read(Box::new(e)))?;
+/// Locks the folder for this process: two that write into one file would destroy it.
+fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+    let failed = |e| StoreError::Lock(folder.to_owned(), e);
+    let options = File::options().create(true).truncate(false).write(true).open(folder.join("lock"));
+    let file = options.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Reads everything. What cannot be understood is left out, and said.
+fn read(journal: &Journal, problems: &mut Vec<String>) -> Result<Roster, StoreError> {
     let mut roster = Roster::default();
-    if let Some(bytes) = document {
-        roster.assignments = Some(serde_json::from_slice(&bytes).map_err(|e| StoreError::Content("document", e))?);
+    if let Some(bytes) = journal.get(DOCUMENTS, ASSIGNMENTS).map_err(StoreError::Journal)? {
+        match contracts::read(&bytes) {
+            Ok(document) => roster.assignments = Some(document),
+            Err(error) => problems.push(format!("the region's assignments in the ledger are unreadable: {error}")),
+        }
     }
-    for (mac, bytes) in lines {
-        if let Ok(mac) = mac.parse() {
-            let line = serde_json::from_slice(&bytes).map_err(|e| StoreError::Content("ledger line", e))?;
-            roster.ledger.insert(mac, line);
+    for key in journal.keys(LEDGER) {
+        let bytes = journal.get(LEDGER, key).map_err(StoreError::Journal)?.unwrap_or_default();
+        match (key.parse(), serde_json::from_slice(&bytes)) {
+            (Ok(mac), Ok(line)) => {
+                roster.ledger.insert(mac, line);
+            }
+            (_, Err(error)) => problems.push(format!("the ledger's line of {key} is unreadable: {error}")),
+            (Err(error), _) => problems.push(format!("the ledger has a line of `{key}`: {error}")),
         }
     }
     Ok(roster)
@@ -200,5 +200,39 @@ mod tests {
         assert_eq!(store.with(|r| r.assignments.clone()), Some(document));
         assert!(matches!(store.with(|r| r.standing(mac)), Standing::Listed { installed: true, .. }));
         assert!(matches!(Store::open(folder.path()), Err(StoreError::InUse(_))), "one process at a time");
+    }
+    #[test]
+    fn a_damaged_ledger_loses_one_line_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
+        let entry = |n: u8| StoreMachine {
+            name: format!("w{n}"),
+            selector: MachineSelector::Mac(Mac([2, 0, 0, 0, 0, n]).to_string()),
+            image: image.clone(),
+            epoch: 1,
+        };
+        let machines = (1..=3).map(entry).collect();
+        let document = StoreAssignments { version: 1, store: "s".into(), generation: 9, machines, windows: vec![] };
+        {
+            let store = Store::open(folder.path()).unwrap();
+            store.set_assignments(document).unwrap();
+            for n in 1..=3 {
+                store.set_installed(Mac([2, 0, 0, 0, 0, n]), OffsetDateTime::UNIX_EPOCH).unwrap();
+            }
+        }
+        let path = folder.path().join("ledger.journal");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(17).position(|w| w == b"02:00:00:00:00:02").unwrap();
+        // Twice: once in the document, once as the line's key.
+        let at = at + 1 + bytes[at + 1..].windows(17).position(|w| w == b"02:00:00:00:00:02").unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert_eq!(store.with(|r| r.ledger.len()), 2);
+        assert!(store.with(|r| r.assignments.is_some()));
+        let problem = store.problem().unwrap();
+        assert!(problem.contains("bytes of the ledger could not be read") && problem.contains("damaged-"), "{problem}");
+        drop(store);
+        assert_eq!(Store::open(folder.path()).unwrap().problem(), None, "said once");
     }
 }

@@ -1,4 +1,4 @@
-//! Which system calls may be made from now on (seccomp). The list is what tokio, redb, the TLS library and our own code
+//! Which system calls may be made from now on (seccomp). The list is what tokio, the TLS library and our own code
 //! make, a little wider than what was seen, so that a rare branch does not fail in the field. A call that is not on it
 //! fails as on a kernel that lacks it (`ENOSYS`), which is what the C library has other ways for.
 //!

@@ -3,9 +3,11 @@
 use super::{ApiError, Peer};
 use crate::{
     boot_files::{chain, name_of},
+    ingest::{self, IngestError},
+    outbox::PutError,
     proto::mac::Mac,
     roster::{Line, Progress, Roster, Standing},
-    shared::{IngestError, Shared, lock},
+    shared::{Shared, lock},
 };
 use axum::{
     Extension, Json,
@@ -17,7 +19,6 @@ use axum::{
 use bytes::Bytes;
 use contracts::{
     assignment::{Action, Assignment, BootMode, MachineReport, RegistrarEndpoint, TimeReply},
-    event::Event,
     facts::{Disk, DiskContent, MachineFacts},
     status::StoreStatus,
     voucher::{Voucher, VoucherRequest, VoucherStatement},
@@ -50,6 +51,11 @@ fn internal(error: &dyn std::error::Error) -> ApiError {
     let message = chain(error);
     tracing::error!("a call failed: {message}");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+}
+
+/// It may work later: whoever calls keeps what it has.
+fn unavailable(code: &'static str, error: &dyn std::error::Error) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
 }
 
 /// `GET /v1/time`.
@@ -182,9 +188,11 @@ fn check_image(shared: &Shared, verdict: Verdict) -> Verdict {
 /// `POST /v1/events`.
 pub async fn events(State(shared): Service, body: Body) -> Result<StatusCode, ApiError> {
     let bytes = read(body, LARGEST_BATCH).await?;
-    let events: Vec<Event> = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
+    let events = ingest::read(&bytes).map_err(|e| bad(&e))?;
     shared.ingest(events).await.map_err(|error| match error {
-        IngestError::Full(full) => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue-full", full.to_string()),
+        IngestError::Queue(full @ PutError::Full(_)) => unavailable("queue-full", &full),
+        IngestError::Queue(PutError::Disk(text)) => internal(&PutError::Disk(text)),
+        IngestError::Queue(busy) => unavailable("queue-busy", &busy),
         IngestError::Store(error) => internal(&error),
     })?;
     Ok(StatusCode::NO_CONTENT)

@@ -109,7 +109,7 @@ async fn it_runs_as_nobody_in_particular_and_does_all_its_work() {
             assert_eq!(program.field("Uid:"), ["64067\t64067\t64067\t64067"]);
             assert_eq!(program.field("Gid:"), ["64067\t64067\t64067\t64067"]);
             assert_eq!(program.field("Groups:"), [""]);
-            assert_eq!(fs::metadata(world.state().join("netboot.redb")).unwrap().uid(), 64067);
+            assert_eq!(fs::metadata(world.state().join("ledger.journal")).unwrap().uid(), 64067);
         }
         program.end();
     }
