@@ -16,6 +16,7 @@ pub mod cases;
 pub mod hint;
 pub mod host;
 pub mod journey;
+pub mod lan;
 pub mod materials;
 pub mod process;
 pub mod report;

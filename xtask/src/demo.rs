@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         template: arguments.template.clone(),
         keep: arguments.keep,
         json: arguments.json.clone(),
+        only: None,
     };
     outside::run(checkout(), &wish, e2e::INSIDE, &output::progress())
 }

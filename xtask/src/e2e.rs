@@ -9,7 +9,7 @@ use qemu_tests::{
     hint::coded,
     journey::outside,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The hidden command that runs inside the world.
 pub(crate) const INSIDE: &str = "inside";
@@ -27,6 +27,12 @@ pub struct Arguments {
     /// Keep logs, disk and packet capture of a good run too.
     #[arg(long)]
     keep: bool,
+    /// Of a case with many runs, only those whose name holds this, for example kea/uefi.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Write what was measured to this file too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Install what the host lacks without asking.
     #[arg(long)]
     yes: bool,
@@ -44,17 +50,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // A wrong name is found before anything is installed.
     find(arguments.name.as_deref().unwrap_or_default())?;
     setup::ensure(arguments.yes)?;
-    case(arguments.name.as_deref().unwrap_or_default(), arguments.keep)
+    one(arguments.name.as_deref().unwrap_or_default(), arguments.keep, arguments.json.clone(), arguments.only.clone())
 }
 
 /// Runs one case.
-pub(crate) fn case(name: &str, keep: bool) -> Result<()> {
+pub(crate) fn case(name: &str) -> Result<()> {
+    one(name, false, None, None)
+}
+
+fn one(name: &str, keep: bool, json: Option<PathBuf>, only: Option<String>) -> Result<()> {
     let case = find(name)?;
     if let Story::Build(build) = case.story {
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("starting a runtime")?;
         return runtime.block_on(build.run(checkout(), &output::progress()));
     }
-    let wish = outside::Wish { case, template: case.template.into(), keep, json: None };
+    let wish = outside::Wish { case, template: case.template.into(), keep, json, only };
     outside::run(checkout(), &wish, INSIDE, &output::progress())
 }
 

@@ -53,9 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         total.add(step("fuzz targets, a minute each", || fuzz::all(fuzz::MINUTE)));
     }
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
-        total.add(step(&format!("end to end: {}", case.name), || {
-            e2e::case(case.name, false).map(|()| Count::one(true))
-        }));
+        total.add(step(&format!("end to end: {}", case.name), || e2e::case(case.name).map(|()| Count::one(true))));
     }
     output::results().line(format!("{} passed, {} failed", total.passed, total.failed));
     if total.failed > 0 {

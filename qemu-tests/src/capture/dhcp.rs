@@ -23,6 +23,8 @@ pub const BOOT_FILE: u8 = 67;
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// From a server to a client.
+    pub is_reply: bool,
     /// The transaction.
     pub xid: u32,
     /// The client's hardware address: its first six bytes.
@@ -72,6 +74,7 @@ pub fn read(payload: &[u8]) -> Option<Message> {
     }
     let file = payload[108..236].split(|b| *b == 0).next().unwrap_or_default();
     Some(Message {
+        is_reply: payload[0] == 2,
         xid: u32::from_be_bytes(payload[4..8].try_into().ok()?),
         client: payload[28..34].try_into().ok()?,
         your_address: payload[16..20].try_into().ok()?,

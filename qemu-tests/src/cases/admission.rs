@@ -60,7 +60,8 @@ async fn forged_registrar(plan: &Plan, world: &mut World, ca: &Path, voucher: &V
     let setup = registrar::Setup {
         program: &plan.registrar,
         folder: &folder,
-        region: &world.region,
+        region: Some(&world.region),
+        machines: &registrar::ANY,
         template: &plan.image.template,
         person: false,
         port: FORGED_PORT,

@@ -1,6 +1,7 @@
 //! The end-to-end cases, by name.
 
 pub mod admission;
+pub mod boot_paths;
 pub mod checks;
 pub mod claim;
 pub mod disk_image;
@@ -77,9 +78,21 @@ pub enum Story {
     DiskImage,
     /// image-builder alone, without a world.
     Build(Build),
+    /// Firmware and DHCP servers, each with each.
+    BootPaths,
+    /// Devices that are not ours.
+    Bystanders,
+    /// A machine for which there is no boot image.
+    Arm64,
 }
 
 impl Story {
+    /// True when it needs other people's DHCP programs: it happens on small LANs, without a cluster.
+    #[must_use]
+    pub const fn has_neighbours(self) -> bool {
+        matches!(self, Self::BootPaths | Self::Bystanders | Self::Arm64)
+    }
+
     /// The formats that `image-builder export` has to make for it.
     #[must_use]
     pub const fn exports(self) -> &'static [&'static str] {
@@ -93,7 +106,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 19] = [
+pub const ALL: [Case; 20] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -121,6 +134,13 @@ pub const ALL: [Case; 19] = [
         core: false,
         template: WORKER,
         story: Story::Journey(NetworkBoot::BiosUndionly),
+    },
+    Case {
+        name: "boot-paths",
+        about: "BIOS, undionly, UEFI PXE, UEFI HTTP Boot, each beside dnsmasq, Kea, behind relays: to the agent's word",
+        core: false,
+        template: WORKER,
+        story: Story::BootPaths,
     },
     Case {
         name: "uki-modes",
@@ -241,6 +261,9 @@ pub fn find(name: &str) -> Option<Case> {
 /// When the case fails.
 pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     let case = find(&plan.case).with_context(|| format!("there is no case {}", plan.case))?;
+    if case.story == Story::BootPaths {
+        return boot_paths::run(plan, report, result).await;
+    }
     let mut plan = plan.clone();
     if matches!(case.story, Story::Tamper | Story::SecureBoot) {
         own_repository(&mut plan)?;
@@ -259,7 +282,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
-        Story::Build(_) => bail!("{} needs no world", case.name),
+        Story::Build(_) | Story::BootPaths | Story::Bystanders | Story::Arm64 => bail!("{} needs no world", case.name),
         Story::IsoThin => media::thin(plan, &mut world, report).await,
         Story::IsoOffline => media::offline(plan, &mut world, report).await,
         Story::DiskImage => disk_image::run(plan, &mut world, report).await,

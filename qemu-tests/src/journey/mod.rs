@@ -52,6 +52,15 @@ pub struct Plan {
     /// The container images that the machine's image carries.
     #[serde(default)]
     pub containers: Option<Containers>,
+    /// The tree of other people's DHCP programs.
+    #[serde(default)]
+    pub neighbours: Option<PathBuf>,
+    /// The tree with QEMU for arm64.
+    #[serde(default)]
+    pub arm64: Option<PathBuf>,
+    /// Of a case with many runs, only those whose name holds this.
+    #[serde(default)]
+    pub only: Option<String>,
 }
 
 impl Plan {

@@ -6,7 +6,12 @@ use crate::{
     cases::{self, Case, Story},
     hint::{coded, hinted},
     host::mirror,
-    materials::{container, export, image, lab::LAB, programs, region, site},
+    materials::{
+        container, export, image,
+        lab::LAB,
+        neighbours::{ARM64, NEIGHBOURS},
+        programs, region, site,
+    },
     report::Report,
     sandbox::{self, Apart, ThisProgram},
     whole_file,
@@ -33,6 +38,8 @@ pub struct Wish {
     pub keep: bool,
     /// Where the report is to go.
     pub json: Option<PathBuf>,
+    /// Of a case with many runs, only those whose name holds this.
+    pub only: Option<String>,
 }
 
 /// Makes what is missing and runs the case. `inside` is the argument with which this program, started again,
@@ -99,6 +106,8 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
     let lab = LAB.make(cache, &mirrors, report)?;
     let mut region = region::prepare(cache, checkout, &wish.template, &mirrors, &lab.path, report)?;
     let programs = programs::make(cache, checkout, report)?;
+    let neighbours = wish.case.story.has_neighbours().then(|| NEIGHBOURS.make(cache, &mirrors, report)).transpose()?;
+    let arm64 = (wish.case.story == Story::Arm64).then(|| ARM64.make(cache, &mirrors, report)).transpose()?;
     let mut site = site::Site::shipped(checkout, &wish.template);
     let mut containers = None;
     if matches!(wish.case.story, Story::PreloadedImages | Story::TemplateParts) {
@@ -123,6 +132,9 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         exports,
         person: region.person,
         containers,
+        neighbours: neighbours.map(|entry| entry.path),
+        arm64: arm64.map(|entry| entry.path),
+        only: wish.only.clone(),
     })
 }
 

@@ -9,6 +9,7 @@ pub mod export;
 pub mod image;
 pub mod kubernetes;
 pub mod lab;
+pub mod neighbours;
 pub mod openstack;
 pub mod programs;
 pub mod region;

@@ -38,38 +38,61 @@ impl NetworkBoot {
     }
 }
 
+/// What the ROM of a card that is not iPXE knows once it has its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Rom<'a> {
+    /// The machine's address, and the router on its way to netboot.
+    pub address: &'a str,
+    /// See above.
+    pub gateway: &'a str,
+    /// netboot.
+    pub netboot: &'a str,
+}
+
+impl Default for Rom<'_> {
+    fn default() -> Self {
+        Self { address: at::ROM_GUEST, gateway: at::ROUTER, netboot: at::NETBOOT }
+    }
+}
+
 /// Makes the file that this firmware needs for a machine: fresh variables, or the boot script.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn prepare(root: &Root, plan: &Plan, boot: NetworkBoot, name: &str) -> Result<PathBuf> {
     let path = plan.run.join(format!("{name}-firmware"));
-    match boot {
-        NetworkBoot::BiosUndionly => {
-            std::fs::write(&path, chain_script()).with_context(|| format!("writing {}", path.display()))?;
-        }
-        NetworkBoot::SecurePxe => {
-            secure_boot::enrol(root, &plan.lab.join(VARIABLES), &plan.image.keys, &path)?;
-        }
-        NetworkBoot::Pxe | NetworkBoot::Http | NetworkBoot::Bios => {
-            let from = plan.lab.join(VARIABLES);
-            std::fs::copy(&from, &path).with_context(|| format!("copying {}", from.display()))?;
-        }
+    if boot == NetworkBoot::SecurePxe {
+        secure_boot::enrol(root, &plan.lab.join(VARIABLES), &plan.image.keys, &path)?;
+    } else {
+        plain(&plan.lab, boot, Rom::default(), &path)?;
     }
     Ok(path)
 }
 
+/// The same for firmware that trusts no keys of ours, to `path`.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn plain(lab: &Path, boot: NetworkBoot, rom: Rom<'_>, path: &Path) -> Result<()> {
+    if boot == NetworkBoot::BiosUndionly {
+        return std::fs::write(path, chain_script(rom)).with_context(|| format!("writing {}", path.display()));
+    }
+    let from = lab.join(VARIABLES);
+    std::fs::copy(&from, path).with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
+}
+
 /// Drive 0x80 is the BIOS' first disk; a disk without boot code hands back.
-fn chain_script() -> String {
+fn chain_script(rom: Rom<'_>) -> String {
+    let Rom { address, gateway, netboot } = rom;
     format!(
         "#!ipxe\n\
          sanboot --no-describe --drive 0x80 || echo nothing to start on the disk\n\
-         set net0/ip {}\n\
+         set net0/ip {address}\n\
          set net0/netmask 255.255.255.0\n\
+         set net0/gateway {gateway}\n\
          ifopen net0\n\
-         chain tftp://{}/undionly.kpxe\n",
-        at::ROM_GUEST,
-        at::NETBOOT
+         chain tftp://{netboot}/undionly.kpxe\n"
     )
 }
 

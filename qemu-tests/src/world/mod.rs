@@ -11,6 +11,7 @@ pub mod disk_look;
 pub mod firmware;
 pub mod foreign;
 pub mod machine;
+pub mod netboot;
 pub mod network;
 pub mod plain;
 pub mod region;
@@ -18,16 +19,12 @@ pub mod registrar;
 pub mod republish;
 pub mod root;
 pub mod secure_boot;
+pub mod servers;
 pub mod service;
 pub mod slots;
 pub mod store;
 
-use self::{
-    region::Region,
-    registrar::Registrar,
-    root::Root,
-    store::{NetbootSetup, Store},
-};
+use self::{netboot::NetbootSetup, region::Region, registrar::Registrar, root::Root, store::Store};
 use crate::{journey::Plan, report::Report};
 use anyhow::{Context as _, Result};
 use std::{
@@ -72,7 +69,8 @@ pub async fn build(plan: &Plan, report: &Report) -> Result<World> {
     let setup = registrar::Setup {
         program: &plan.registrar,
         folder: &registrar_folder,
-        region: &region,
+        region: Some(&region),
+        machines: &registrar::ANY,
         template: &plan.image.template,
         person: plan.person,
         port: addresses::REGISTRAR_PORT,
@@ -103,12 +101,12 @@ impl World {
     }
 }
 
-fn make_folder(path: &Path) -> Result<PathBuf> {
+pub(crate) fn make_folder(path: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
     Ok(path.to_owned())
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     crate::process::output(Command::new("cp").arg("-a").arg(from).arg(to))?;
     Ok(())
 }

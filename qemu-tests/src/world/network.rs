@@ -44,7 +44,8 @@ pub fn make(root: &Root) -> Result<()> {
     feed(root.command_in(ROUTER, "nft").args(["-f", "-"]), MASQUERADE).context("making the router masquerade")
 }
 
-const MASQUERADE: &str = "table ip wan {
+/// What makes a router hide its store, for nft.
+pub const MASQUERADE: &str = "table ip wan {
   chain out {
     type nat hook postrouting priority srcnat;
     oifname wan0 masquerade
@@ -100,7 +101,11 @@ fn till() -> String {
     "link set lo up\nlink set eth0 up\n".to_owned()
 }
 
-fn feed(command: &mut Command, input: &str) -> Result<()> {
+/// Runs a command with this text on its stdin.
+///
+/// # Errors
+/// When it fails.
+pub fn feed(command: &mut Command, input: &str) -> Result<()> {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting it")?;
     child.stdin.take().context("no stdin")?.write_all(input.as_bytes()).context("writing to it")?;

@@ -29,15 +29,29 @@ pub struct Setup<'a> {
     pub program: &'a Path,
     /// Its files; `state` in it was made by [`init`].
     pub folder: &'a Path,
-    /// The cluster that machines join.
-    pub region: &'a Region,
-    /// The template of the only machine in the inventory.
+    /// The cluster that machines join; without one they get as far as that.
+    pub region: Option<&'a Region>,
+    /// The store's machines.
+    pub machines: &'a [(&'a str, Selector<'a>)],
+    /// Their template.
     pub template: &'a str,
     /// A person has to admit the machine.
     pub person: bool,
     /// Where it listens.
     pub port: u16,
 }
+
+/// Which machine an entry of the inventory is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Selector<'a> {
+    /// Whatever is taken from the shelf.
+    Any,
+    /// The one with this MAC address.
+    Mac(&'a str),
+}
+
+/// One store with one machine: whatever is taken from the shelf.
+pub const ANY: [(&str, Selector<'_>); 1] = [(at::NODE, Selector::Any)];
 
 /// A running registrar.
 #[derive(Debug)]
@@ -56,7 +70,7 @@ impl Registrar {
     /// # Errors
     /// When a command fails or it does not listen in half a minute.
     pub async fn start(root: &Root, setup: Setup<'_>, name: &str, logs: &Path) -> Result<Self> {
-        let Setup { program, folder, region, template, person, port } = setup;
+        let Setup { program, folder, region, machines, template, person, port } = setup;
         let state = folder.join("state");
         let store_credential = folder.join("store.json");
         let endpoint = format!("{}:{port}", at::REGION);
@@ -64,20 +78,22 @@ impl Registrar {
         add.args(["store", "add", at::STORE, "--endpoint", &endpoint, "--state"]).arg(&state);
         process::output(add.arg("--out").arg(&store_credential)).context("adding the store at the registrar")?;
 
-        let inventory = write(&folder.join("inventory.yaml"), &inventory(template, person))?;
-        let (cluster, mut fields) = region.configuration();
-        // Those that ship are taken for granted, a site's own one is not.
-        fields["templates"] = json!([template]);
-        let config = json!({
+        let inventory = write(&folder.join("inventory.yaml"), &inventory(machines, template, person))?;
+        let mut config = json!({
             "apiVersion": "shelfboot.dev/v1",
             "kind": "Registrar",
             "listen": format!("0.0.0.0:{port}"),
             "state": state,
             "inventory": inventory,
-            cluster: fields,
         });
+        if let Some(region) = region {
+            let (cluster, fields) = region.configuration();
+            config[cluster] = fields;
+            // Those that ship are taken for granted, a site's own one is not.
+            config[cluster]["templates"] = json!([template]);
+        }
         let config = write(&folder.join("registrar.yaml"), &format!("{config:#}\n"))?;
-        let mut command = region.root(root).command_in(REGION, program);
+        let mut command = region.map_or(root, |region| region.root(root)).command_in(REGION, program);
         let mut service = Service::start(name, command.arg("serve").arg("--config").arg(&config), logs)?;
         wait_until_listening(&mut service, endpoint.parse().context("an address")?).await?;
         Ok(Self { store_credential, program: program.to_owned(), state, config, service })
@@ -143,8 +159,16 @@ pub const PLACE: &str = "by the harbour";
 /// What it says about this one.
 pub const NUMBER: &str = "0042";
 
-/// One store with one machine: whatever is taken from the shelf.
-fn inventory(template: &str, person: bool) -> String {
+fn inventory(machines: &[(&str, Selector<'_>)], template: &str, person: bool) -> String {
+    let entries = machines.iter().map(|(name, selector)| {
+        let mut entry = json!({"name": name, "template": template, "channel": "stable"});
+        match selector {
+            Selector::Any => entry["any"] = json!(true),
+            Selector::Mac(mac) => entry["mac"] = json!(mac),
+        }
+        entry
+    });
+    let entries: Vec<_> = entries.collect();
     let document = json!({
         "apiVersion": "shelfboot.dev/v1",
         "kind": "Inventory",
@@ -153,7 +177,7 @@ fn inventory(template: &str, person: bool) -> String {
         "stores": [{
             "name": at::STORE,
             "parameters": {"store.number": NUMBER},
-            "machines": [{"name": at::NODE, "template": template, "channel": "stable", "any": true}],
+            "machines": entries,
         }],
     });
     format!("{document:#}\n")

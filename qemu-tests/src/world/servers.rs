@@ -1,0 +1,77 @@
+//! Other people's DHCP programs, as they stand in stores: servers, and relays before them.
+
+use super::{addresses as at, root::Root, service::Service};
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::path::Path;
+
+/// An ordinary DHCP server as any router has one: dnsmasq. It knows nothing of PXE, unless `more` says so.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn dnsmasq(
+    root: &Root,
+    namespace: &str,
+    gateway: &str,
+    more: &[&str],
+    folder: &Path,
+    logs: &Path,
+) -> Result<Service> {
+    let mut command = root.command_in(namespace, "dnsmasq");
+    command
+        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=root", "--port=0"])
+        .args(["--interface=eth0", "--bind-interfaces", "--dhcp-authoritative", "--log-dhcp", "--log-facility=-"])
+        .arg(format!("--dhcp-range={},{},255.255.255.0,1h", at::LEASES.0, at::LEASES.1))
+        .arg(format!("--dhcp-option=option:router,{gateway}"))
+        .arg(format!("--dhcp-leasefile={}", folder.join("dnsmasq.leases").display()))
+        .args(more);
+    Service::start("dnsmasq", &mut command, logs)
+}
+
+/// ISC Kea for the same network. `root` is that of the neighbours.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn kea(root: &Root, namespace: &str, gateway: &str, folder: &Path, logs: &Path) -> Result<Service> {
+    let config = json!({"Dhcp4": {
+        "interfaces-config": {"interfaces": ["eth0"]},
+        "lease-database": {"type": "memfile", "persist": false},
+        "valid-lifetime": 3600,
+        "subnet4": [{
+            "id": 1,
+            "subnet": at::STORE_NETWORK,
+            "pools": [{"pool": format!("{} - {}", at::LEASES.0, at::LEASES.1)}],
+            "option-data": [{"name": "routers", "data": gateway}],
+        }],
+        "loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output-options": [{"output": "stdout"}]}],
+    }});
+    let file = folder.join("kea.json");
+    std::fs::write(&file, format!("{config:#}\n")).with_context(|| format!("writing {}", file.display()))?;
+    let mut command = root.command_in(namespace, "kea-dhcp4");
+    command.arg("-c").arg(&file).env("KEA_PIDFILE_DIR", "/tmp").env("KEA_LOCKFILE_DIR", "none");
+    Service::start("kea", &mut command, logs)
+}
+
+/// ISC's relay between the segment of the machines (`eth0`) and that of the servers (`eth1`). `root` is that of the
+/// neighbours.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn isc_relay(root: &Root, namespace: &str, servers: &[&str], logs: &Path) -> Result<Service> {
+    let mut command = root.command_in(namespace, "dhcrelay");
+    command.args(["-4", "-d", "--no-pid", "-id", "eth0", "-iu", "eth1"]).args(servers);
+    Service::start("relay", &mut command, logs)
+}
+
+/// dnsmasq as a relay: what many routers have.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn dnsmasq_relay(root: &Root, namespace: &str, own: &str, servers: &[&str], logs: &Path) -> Result<Service> {
+    let mut command = root.command_in(namespace, "dnsmasq");
+    command
+        .args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=root", "--port=0"])
+        .args(["--log-dhcp", "--log-facility=-"])
+        .args(servers.iter().map(|server| format!("--dhcp-relay={own},{server}")));
+    Service::start("relay", &mut command, logs)
+}
