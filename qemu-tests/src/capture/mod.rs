@@ -2,3 +2,4 @@
 
 pub mod dhcp;
 pub mod pcap;
+pub mod received;

@@ -35,6 +35,14 @@ pub struct Datagram {
 /// # Errors
 /// See [`CaptureError`].
 pub fn datagrams(file: &[u8]) -> Result<Vec<Datagram>, CaptureError> {
+    Ok(frames(file)?.into_iter().filter_map(datagram).collect())
+}
+
+/// All Ethernet frames, in order, as far as they were captured; a last one that was still being written is left out.
+///
+/// # Errors
+/// See [`CaptureError`].
+pub fn frames(file: &[u8]) -> Result<Vec<&[u8]>, CaptureError> {
     let number: fn([u8; 4]) -> u32 = match file.get(..4) {
         // Microsecond and nanosecond time stamps.
         Some([0xd4 | 0x4d, 0xc3 | 0x3c, 0xb2, 0xa1]) => u32::from_le_bytes,
@@ -52,13 +60,15 @@ pub fn datagrams(file: &[u8]) -> Result<Vec<Datagram>, CaptureError> {
     while let Some(captured) = at(offset + 8) {
         let begin = offset + 16;
         let Some(frame) = file.get(begin..begin + captured as usize) else { break };
-        found.extend(datagram(frame));
+        found.push(frame);
         offset = begin + frame.len();
     }
     Ok(found)
 }
 
-fn datagram(frame: &[u8]) -> Option<Datagram> {
+/// The UDP packet in a frame, if it holds a whole one over IPv4.
+#[must_use]
+pub fn datagram(frame: &[u8]) -> Option<Datagram> {
     let ip = frame.get(14..)?;
     let header = usize::from(ip.first()? & 0x0f) * 4;
     let fragment = u16::from_be_bytes(ip.get(6..8)?.try_into().ok()?) & 0x1fff;
@@ -87,11 +97,11 @@ pub fn mac(text: &str) -> Option<[u8; 6]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn capture(frames: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn capture(frames: &[&[u8]]) -> Vec<u8> {
         let mut file = vec![0; 24];
         file[..4].copy_from_slice(&[0xd4, 0xc3, 0xb2, 0xa1]);
         file[20] = 1;
@@ -104,7 +114,7 @@ mod tests {
         file
     }
 
-    fn frame(payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![0xff; 6];
         frame.extend([2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0]);
         frame.extend([10, 77, 0, 2, 255, 255, 255, 255, 0, 67, 0, 68]);

@@ -25,13 +25,36 @@ const MACHINES: [Firmware; 4] = [
     Firmware { name: "uefi-http", boot: NetworkBoot::Http, mac: "52:54:00:77:01:04" },
 ];
 
+/// What dnsmasq sends PXE machines that are to ask port 4011 on its host; see docs/pxe.md.
+const BOOT_SERVER_HERE: [&str; 2] =
+    ["--dhcp-vendorclass=set:pxe,PXEClient", "--dhcp-option-force=tag:pxe,60,PXEClient"];
+const KEA: Server = Server::Kea { boot_server_here: false };
+const DNSMASQ: Server = Server::Dnsmasq(&[]);
+
 /// The rows.
-const SITES: [Site; 4] = [
-    Site { name: "dnsmasq", server: Server::Dnsmasq(&[]), relay: Relay::None, netboot: Presence::Own(None) },
-    Site { name: "kea", server: Server::Kea, relay: Relay::None, netboot: Presence::Own(None) },
-    Site { name: "relay-isc", server: Server::Kea, relay: Relay::Isc, netboot: Presence::Own(None) },
-    Site { name: "relay-dnsmasq", server: Server::Dnsmasq(&[]), relay: Relay::Dnsmasq, netboot: Presence::Own(None) },
+const SITES: [Site; 8] = [
+    Site { name: "dnsmasq", server: DNSMASQ, relay: Relay::None, netboot: Presence::Own(None) },
+    Site { name: "kea", server: KEA, relay: Relay::None, netboot: Presence::Own(None) },
+    Site { name: "relay-isc", server: KEA, relay: Relay::Isc, netboot: Presence::Own(None) },
+    Site { name: "relay-dnsmasq", server: DNSMASQ, relay: Relay::Dnsmasq, netboot: Presence::Own(None) },
+    Site { name: "same-host", server: DNSMASQ, relay: Relay::None, netboot: Presence::Shared(Some("proxy")) },
+    Site { name: "same-host-kea", server: KEA, relay: Relay::None, netboot: Presence::Shared(Some("proxy")) },
+    Site {
+        name: "4011-only",
+        server: Server::Dnsmasq(&BOOT_SERVER_HERE),
+        relay: Relay::None,
+        netboot: Presence::Shared(Some(ONLY_4011)),
+    },
+    Site {
+        name: "4011-only-kea",
+        server: Server::Kea { boot_server_here: true },
+        relay: Relay::None,
+        netboot: Presence::Shared(Some(ONLY_4011)),
+    },
 ];
+
+/// The mode that does not serve UEFI HTTP Boot.
+const ONLY_4011: &str = "4011-only";
 
 /// One cell of the matrix.
 #[derive(Debug, Serialize)]
@@ -79,6 +102,10 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
 
 /// `--only` is compared with `SITE/MACHINE`.
 fn wanted(plan: &Plan, site: &Site, machine: &Firmware) -> bool {
+    // HTTP Boot firmware never asks that port.
+    if site.netboot == Presence::Shared(Some(ONLY_4011)) && machine.boot == NetworkBoot::Http {
+        return false;
+    }
     let name = format!("{}/{}", site.name, machine.name);
     plan.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
 }

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod boot_paths;
+pub mod bystanders;
 pub mod checks;
 pub mod claim;
 pub mod disk_image;
@@ -80,8 +81,11 @@ pub enum Story {
     Build(Build),
     /// Firmware and DHCP servers, each with each.
     BootPaths,
-    /// Devices that are not ours.
-    Bystanders,
+    /// Devices that are not ours: DHCP clients, or machines.
+    Bystanders {
+        /// Machines.
+        machines: bool,
+    },
     /// A machine for which there is no boot image.
     Arm64,
 }
@@ -90,7 +94,7 @@ impl Story {
     /// True when it needs other people's DHCP programs: it happens on small LANs, without a cluster.
     #[must_use]
     pub const fn has_neighbours(self) -> bool {
-        matches!(self, Self::BootPaths | Self::Bystanders | Self::Arm64)
+        matches!(self, Self::BootPaths | Self::Bystanders { .. } | Self::Arm64)
     }
 
     /// The formats that `image-builder export` has to make for it.
@@ -106,7 +110,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 20] = [
+pub const ALL: [Case; 22] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -141,6 +145,20 @@ pub const ALL: [Case; 20] = [
         core: false,
         template: WORKER,
         story: Story::BootPaths,
+    },
+    Case {
+        name: "bystanders",
+        about: "dhclient, udhcpc and networkd receive the same with netboot as without: beside, behind a relay, on one host",
+        core: false,
+        template: WORKER,
+        story: Story::Bystanders { machines: false },
+    },
+    Case {
+        name: "foreign-boot",
+        about: "machines that are not ours end where they ended without netboot: at another boot server, or at nothing",
+        core: false,
+        template: WORKER,
+        story: Story::Bystanders { machines: true },
     },
     Case {
         name: "uki-modes",
@@ -261,8 +279,10 @@ pub fn find(name: &str) -> Option<Case> {
 /// When the case fails.
 pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     let case = find(&plan.case).with_context(|| format!("there is no case {}", plan.case))?;
-    if case.story == Story::BootPaths {
-        return boot_paths::run(plan, report, result).await;
+    match case.story {
+        Story::BootPaths => return boot_paths::run(plan, report, result).await,
+        Story::Bystanders { machines } => return bystanders::run(plan, machines, report, result).await,
+        _ => {}
     }
     let mut plan = plan.clone();
     if matches!(case.story, Story::Tamper | Story::SecureBoot) {
@@ -282,7 +302,9 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
-        Story::Build(_) | Story::BootPaths | Story::Bystanders | Story::Arm64 => bail!("{} needs no world", case.name),
+        Story::Build(_) | Story::BootPaths | Story::Bystanders { .. } | Story::Arm64 => {
+            bail!("{} needs no world", case.name)
+        }
         Story::IsoThin => media::thin(plan, &mut world, report).await,
         Story::IsoOffline => media::offline(plan, &mut world, report).await,
         Story::DiskImage => disk_image::run(plan, &mut world, report).await,

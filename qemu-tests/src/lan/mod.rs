@@ -3,6 +3,7 @@
 //! left out: machines here get as far as the agent's first word.
 //! Start reading at [`Lan::lay`].
 
+pub mod devices;
 pub mod power_on;
 pub mod wires;
 
@@ -30,8 +31,8 @@ pub enum Server {
     None,
     /// dnsmasq, with more arguments.
     Dnsmasq(&'static [&'static str]),
-    /// ISC Kea.
-    Kea,
+    /// ISC Kea; it sends PXE machines to port 4011, or knows nothing of PXE.
+    Kea { boot_server_here: bool },
 }
 
 /// What stands between machines and servers.
@@ -151,7 +152,10 @@ impl Lan {
             Server::Dnsmasq(more) => {
                 self.programs.push(servers::dnsmasq(&roots.lab, ROUTER, at::ROUTER, more, folder, logs)?);
             }
-            Server::Kea => self.programs.push(servers::kea(&roots.neighbours, ROUTER, at::ROUTER, folder, logs)?),
+            Server::Kea { boot_server_here } => {
+                let server = servers::kea(&roots.neighbours, ROUTER, at::ROUTER, boot_server_here, folder, logs)?;
+                self.programs.push(server);
+            }
         }
         let (server, netboot) = site.addresses();
         // A relay asks whom it was told of, whether he is there or not.

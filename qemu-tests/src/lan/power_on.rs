@@ -25,7 +25,7 @@ use std::{
 };
 
 /// How long a machine may take, in software emulation on a busy host.
-const PATIENCE: Duration = Duration::from_secs(4 * 60);
+pub const PATIENCE: Duration = Duration::from_secs(4 * 60);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// DHCP, PXE's own port, and TFTP's questions: never the content of files.
 const FILTER: &str = "udp and (port 67 or port 68 or port 69 or port 4011)";
@@ -126,7 +126,17 @@ pub async fn all(
     Ok(arrivals.into_iter().map(|(firmware, arrival)| Arrival { wire: of(firmware.mac), ..arrival }).collect())
 }
 
-fn hardware(plan: &Plan, lan: &Lan, firmware: Firmware, index: usize, accelerator: Accelerator) -> Result<Hardware> {
+/// A machine with a blank disk, on the tap of this number.
+///
+/// # Errors
+/// When disk or firmware cannot be made.
+pub fn hardware(
+    plan: &Plan,
+    lan: &Lan,
+    firmware: Firmware,
+    index: usize,
+    accelerator: Accelerator,
+) -> Result<Hardware> {
     let in_folder = |ending: &str| -> PathBuf { lan.folder.join(format!("{}{ending}", firmware.name)) };
     let disk = in_folder(".raw");
     machine::blank_disk(&disk, DISK_GIB)?;

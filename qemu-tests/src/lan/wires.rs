@@ -52,9 +52,9 @@ pub struct Wires {
 }
 
 /// One cable: the port's name at a bridge, and what is at its other end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Cable {
-    port: &'static str,
+    port: String,
     bridge: &'static str,
     namespace: &'static str,
     interface: &'static str,
@@ -65,6 +65,12 @@ struct Cable {
 #[must_use]
 pub fn tap(index: usize) -> String {
     format!("vm{index}")
+}
+
+/// The bridge's port at which a device is.
+#[must_use]
+pub fn port(device: &str) -> String {
+    format!("{device}0")
 }
 
 /// Makes the first namespace: that makes the folder of namespaces one that mounts are shared through.
@@ -83,7 +89,13 @@ pub fn first_namespace(root: &Root) -> Result<()> {
 
 impl Wires {
     fn cables(&self) -> Vec<Cable> {
-        let cable = |port, bridge, namespace, interface, mac| Cable { port, bridge, namespace, interface, mac };
+        let cable = |port: &str, bridge, namespace, interface, mac| Cable {
+            port: port.to_owned(),
+            bridge,
+            namespace,
+            interface,
+            mac,
+        };
         let servers = if self.cabling == Cabling::OneSegment { NEAR } else { FAR };
         let mut cables = vec![
             cable("router0", servers, ROUTER, "eth0", "52:54:00:77:ff:01"),
@@ -93,7 +105,7 @@ impl Wires {
             cables.push(cable("relay0", NEAR, RELAY, "eth0", "52:54:00:77:ff:03"));
             cables.push(cable("relay1", FAR, RELAY, "eth1", "52:54:00:77:ff:04"));
         }
-        cables.extend(self.devices.iter().map(|(name, mac)| cable(name, NEAR, name, "eth0", mac)));
+        cables.extend(self.devices.iter().map(|(name, mac)| cable(&port(name), NEAR, name, "eth0", mac)));
         cables
     }
 
@@ -142,7 +154,7 @@ impl Wires {
     pub fn take_up(&self, root: &Root) -> Result<()> {
         let mut lines = String::new();
         let taps = (0..self.taps).map(tap);
-        let ports = self.cables().into_iter().map(|cable| cable.port.to_owned());
+        let ports = self.cables().into_iter().map(|cable| cable.port);
         for name in ports.chain(taps).chain(self.bridges().iter().map(|b| (*b).to_owned())) {
             let _ = writeln!(lines, "link del {name}");
         }

@@ -28,12 +28,20 @@ pub fn dnsmasq(
     Service::start("dnsmasq", &mut command, logs)
 }
 
-/// ISC Kea for the same network. `root` is that of the neighbours.
+/// ISC Kea for the same network. It tells PXE machines that a boot server is on its own host, as docs/pxe.md says, or knows nothing
+/// of PXE. `root` is that of the neighbours.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn kea(root: &Root, namespace: &str, gateway: &str, folder: &Path, logs: &Path) -> Result<Service> {
-    let config = json!({"Dhcp4": {
+pub fn kea(
+    root: &Root,
+    namespace: &str,
+    gateway: &str,
+    boot_server_here: bool,
+    folder: &Path,
+    logs: &Path,
+) -> Result<Service> {
+    let mut config = json!({"Dhcp4": {
         "interfaces-config": {"interfaces": ["eth0"]},
         "lease-database": {"type": "memfile", "persist": false},
         "valid-lifetime": 3600,
@@ -45,6 +53,13 @@ pub fn kea(root: &Root, namespace: &str, gateway: &str, folder: &Path, logs: &Pa
         }],
         "loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output-options": [{"output": "stdout"}]}],
     }});
+    if boot_server_here {
+        config["Dhcp4"]["client-classes"] = json!([{
+            "name": "pxe",
+            "test": "substring(option[60].hex,0,9) == 'PXEClient'",
+            "option-data": [{"name": "vendor-class-identifier", "data": "PXEClient", "always-send": true}],
+        }]);
+    }
     let file = folder.join("kea.json");
     std::fs::write(&file, format!("{config:#}\n")).with_context(|| format!("writing {}", file.display()))?;
     let mut command = root.command_in(namespace, "kea-dhcp4");
