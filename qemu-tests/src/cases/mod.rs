@@ -1,6 +1,7 @@
 //! The end-to-end cases, by name.
 
 pub mod admission;
+pub mod arm64;
 pub mod boot_paths;
 pub mod bystanders;
 pub mod checks;
@@ -110,7 +111,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 22] = [
+pub const ALL: [Case; 23] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -159,6 +160,13 @@ pub const ALL: [Case; 22] = [
         core: false,
         template: WORKER,
         story: Story::Bystanders { machines: true },
+    },
+    Case {
+        name: "arm64",
+        about: "an arm64 machine asks by PXE and HTTP Boot; netboot is silent, and its log says why",
+        core: false,
+        template: WORKER,
+        story: Story::Arm64,
     },
     Case {
         name: "uki-modes",
@@ -282,6 +290,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     match case.story {
         Story::BootPaths => return boot_paths::run(plan, report, result).await,
         Story::Bystanders { machines } => return bystanders::run(plan, machines, report, result).await,
+        Story::Arm64 => return arm64::run(plan, report, result).await,
         _ => {}
     }
     let mut plan = plan.clone();

@@ -123,18 +123,14 @@ pub async fn observe(
 }
 
 async fn dhclient(roots: &Roots, device: Device) -> Result<()> {
-    let command = |more: &[&str]| {
-        let mut command = roots.neighbours.command_in(device.name, "timeout");
-        command.args(["30", "dhclient", "-4", "-1", "-v", "-sf", "/bin/true", "-pf", "/run/dhclient.pid"]);
-        command.args(["-lf", "/run/dhclient.leases"]).args(more).arg("eth0");
-        command
-    };
-    process::output(roots.neighbours.command("rm").args(["-f", "/run/dhclient.leases"]))?;
-    process::output(roots.neighbours.command("touch").arg("/run/dhclient.leases"))?;
-    process::output(&mut command(&[])).context("dhclient got no address")?;
+    const ASK: &str = ": >/run/dhclient.leases\nexec timeout 30 dhclient -4 -1 -v -sf /bin/true -pf /run/dhclient.pid \
+        -lf /run/dhclient.leases eth0\n";
+    let mut command = roots.neighbours.command_in(device.name, "sh");
+    process::output(command.args(["-ec", ASK])).context("dhclient got no address")?;
     tokio::time::sleep(LISTEN_ON).await;
-    // It went into the background with its lease; this ends it without giving the lease back.
-    process::output(&mut command(&["-x"])).context("ending dhclient")?;
+    // It went into the background with its lease, and would renew it one day. This gives nothing back.
+    process::output(roots.neighbours.command("sh").args(["-ec", "kill -KILL $(cat /run/dhclient.pid)"]))
+        .context("ending dhclient")?;
     Ok(())
 }
 

@@ -232,7 +232,7 @@ impl Machine {
     ///
     /// # Errors
     /// When QEMU or its log cannot be started.
-    pub(super) fn start(command: std::process::Command, control: PathBuf, log: &Path) -> Result<Self> {
+    pub fn start(command: std::process::Command, control: PathBuf, log: &Path) -> Result<Self> {
         let mut command = tokio::process::Command::from(command);
         let errors = File::options().create(true).append(true).open(log.with_extension("qemu.log"));
         let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
