@@ -138,10 +138,13 @@ fn comparison(site: &Site, device: &Device, without: &Received, with: &Received,
     if without.packets.is_empty() {
         differences.push("it received nothing in the first run, so nothing was shown".into());
     }
+    let words: Vec<String> = log.lines().filter(|line| line.contains(device.mac)).map(str::to_owned).collect();
+    if words.is_empty() {
+        differences.push("netboot's log does not mention it, so netboot did not hear it".into());
+    }
     let times = |what: &str| with.packets.iter().find(|p| p.what == what).map_or(0, |p| p.times);
     let received = without.packets.iter().map(|p| (p.what.clone(), p.times, times(&p.what))).collect();
     let arp = |received: &Received| received.arp.get(&mac).copied().unwrap_or(0);
-    let words = log.lines().filter(|line| line.contains(device.mac)).map(str::to_owned).collect();
     Ok(Comparison {
         place: site.name,
         device: device.name,

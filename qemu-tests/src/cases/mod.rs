@@ -150,7 +150,7 @@ pub const ALL: [Case; 23] = [
     Case {
         name: "bystanders",
         about: "dhclient, udhcpc and networkd receive the same with netboot as without: beside, behind a relay, on one host",
-        core: false,
+        core: true,
         template: WORKER,
         story: Story::Bystanders { machines: false },
     },

@@ -72,10 +72,13 @@ pub fn run(checkout: &Path, wish: &Wish, inside: &str, report: &Report) -> Resul
         }
     }
     if !status.success() {
-        bail!(hinted(format!("the case {} failed ({status})", wish.case.name), how_to_look(&plan.run)));
+        bail!(hinted(
+            format!("the case {} failed ({status})", wish.case.name),
+            how_to_look(&plan.run, wish.case.story)
+        ));
     }
     if wish.keep {
-        report.line(format!("kept: {}", how_to_look(&plan.run)));
+        report.line(format!("kept: {}", how_to_look(&plan.run, wish.case.story)));
     } else {
         fs::remove_dir_all(&plan.run).with_context(|| format!("removing {}", plan.run.display()))?;
     }
@@ -148,7 +151,15 @@ pub async fn run_inside(plan: &Path, report: &Report, result: &Report) -> Result
     cases::run(&plan, report, result).await
 }
 
-fn how_to_look(run: &Path) -> String {
+fn how_to_look(run: &Path, story: Story) -> String {
+    if story.has_neighbours() {
+        return format!(
+            "everything about this run is in {}, a folder for each LAN:\n  *-serial-1.log   a machine's serial line, with \
+             seconds since power-on\n  logs/            netboot, registrar, DHCP servers, relays\n  *.pcap           what was \
+             on the wire (tcpdump -nvr)\nand report.json, the results",
+            run.display()
+        );
+    }
     format!(
         "everything about this run is in {}:\n  machine-serial-1.log, machine-serial-2.log   the machine's serial line, \
          with seconds since power-on\n  logs/                                        netboot, registrar, DHCP server, \
