@@ -7,7 +7,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand};
 use contracts::disks::DiskPolicy;
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Installs a machine and keeps it a member of its cluster.
 ///
@@ -27,7 +27,11 @@ enum Command {
     ///
     /// Disks, network cards, memory, firmware and its keys, TPM and clock. It only reads. Disks are opened, so it wants root;
     /// what it may not read counts as data that nobody knows.
-    Facts,
+    Facts {
+        /// How long to listen for what switches say of themselves (LLDP); they speak every 30 seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+        listen: u16,
+    },
     /// Print which disk would get the system and why, without touching anything.
     ///
     /// Ends with 0 when a disk would be chosen and with 1 when none would be.
@@ -57,7 +61,7 @@ pub fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Service => service::run(),
-        Command::Facts => facts::print(),
+        Command::Facts { listen } => facts::print(Duration::from_secs(listen.into())),
         Command::Plan(arguments) => plan(&arguments),
     };
     match result {
@@ -82,5 +86,6 @@ fn plan(arguments: &PlanArguments) -> anyhow::Result<()> {
     let me = Identity::new(arguments.store.clone(), &facts);
     let (text, judged) = show::show(&facts, &rules, &me, arguments.json)?;
     println!("{text}");
-    judged.outcome.map(|_| ()).map_err(anyhow::Error::from)
+    // The words stand on standard output.
+    judged.outcome.map(|_| ()).map_err(|refusal| anyhow::anyhow!("no disk would be chosen: {}", refusal.code()))
 }

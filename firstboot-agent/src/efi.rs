@@ -6,7 +6,10 @@ use std::{fs, path::Path};
 use uuid::Uuid;
 
 const VARIABLES: &str = "/sys/firmware/efi/efivars";
-const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// `EFI_GLOBAL_VARIABLE`, the vendor of the specification's own variables.
+pub const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// `EFI_IMAGE_SECURITY_DATABASE_GUID`, the vendor of `db` and `dbx`.
+pub const IMAGE_SECURITY: &str = "d719b2cb-3d3a-4596-a3bc-dad00e67656f";
 /// systemd's boot loader interface (UAPI Boot Loader Interface).
 const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// NON_VOLATILE | BOOTSERVICE_ACCESS | RUNTIME_ACCESS
@@ -37,6 +40,12 @@ pub fn loader_path() -> Option<String> {
 #[must_use]
 pub fn secure_boot() -> Option<bool> {
     read("SecureBoot", GLOBAL)?.first().map(|byte| *byte == 1)
+}
+
+/// The variable `SetupMode`: keys can be enrolled by anybody. `None` where there is none.
+#[must_use]
+pub fn setup_mode() -> Option<bool> {
+    read("SetupMode", GLOBAL)?.first().map(|byte| *byte == 1)
 }
 
 /// Where a boot file lies.
@@ -129,7 +138,8 @@ fn utf16(bytes: &[u8]) -> Option<String> {
 }
 
 /// A variable's value without the four bytes of attributes that efivarfs puts before it.
-fn read(name: &str, vendor: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn read(name: &str, vendor: &str) -> Option<Vec<u8>> {
     let bytes = fs::read(format!("{VARIABLES}/{name}-{vendor}")).ok()?;
     bytes.get(4..).map(<[u8]>::to_vec)
 }

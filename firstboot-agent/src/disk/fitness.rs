@@ -122,6 +122,12 @@ pub fn by_place(a: &Disk, b: &Disk) -> Ordering {
     key(a).cmp(&key(b))
 }
 
+/// Texts in an order in which their numbers count as numbers.
+#[must_use]
+pub fn by_number(a: &str, b: &str) -> Ordering {
+    pieces(a).cmp(&pieces(b))
+}
+
 /// Text in runs of digits and of other characters.
 fn pieces(text: &str) -> Vec<(String, u64)> {
     let mut found: Vec<(String, u64)> = Vec::new();

@@ -22,14 +22,17 @@ use std::{
     path::Path,
     process::{Command, Stdio},
 };
+use uuid::Uuid;
 
 /// What a look at a disk brought.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Examined {
     /// What is on it.
     pub content: DiskContent,
     /// The signatures that were found.
     pub signatures: Vec<Signature>,
+    /// The GUIDs of its partitions.
+    pub partitions: Vec<Uuid>,
 }
 
 /// Looks at a disk without writing to it. Anything that cannot be told for certain counts as foreign.
@@ -43,7 +46,7 @@ pub fn examine(device: &Path, sector_bytes: u32) -> Examined {
         Ok(opened) => opened,
         Err(error) => {
             let what = format!("something that cannot be read ({error})");
-            return Examined { content: DiskContent::Foreign { what }, signatures: Vec::new() };
+            return Examined { content: DiskContent::Foreign { what }, ..Examined::default() };
         }
     };
     let ours = GPT::find_from(&mut file).ok().and_then(|table| ours(&table));
@@ -55,7 +58,7 @@ pub fn examine(device: &Path, sector_bytes: u32) -> Examined {
         None if scan.trouble.is_some() => foreign(&scan, None),
         None => decide(&scan, ask_blkid(device)),
     };
-    Examined { content, signatures }
+    Examined { content, signatures, partitions: scan.guids }
 }
 
 /// What is on a disk with sectors of 512 bytes; see [`examine`].

@@ -18,6 +18,7 @@ use crate::{
     },
     efi, facts,
     failure::{Coded, Failure},
+    net::lldp,
     report::Reporter,
     verity,
 };
@@ -94,9 +95,12 @@ pub async fn attempt(
 type Orders = (Option<ImageRef>, Assignment, MachineFacts);
 
 async fn assign(attempt: Uuid, way: &Way) -> Result<(Orders, String), Failure> {
-    let facts = facts::gather(true);
+    let mut facts = facts::gather(true);
     let assignment = match way {
-        Way::Store(lan) => ask(attempt, lan, &facts).await.code("no-assignment")?,
+        Way::Store(lan) => {
+            lldp::add(&mut facts.nics, &lan.neighbours);
+            ask(attempt, lan, &facts).await.code("no-assignment")?
+        }
         Way::Medium(found) => way::order_of(&found.medium, &facts),
     };
     let words = assignment.reason.clone();

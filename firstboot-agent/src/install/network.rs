@@ -3,7 +3,7 @@
 use crate::{
     facts,
     failure::{Coded, Failure},
-    net::{client::Netboot, dhcp, interface::Links},
+    net::{client::Netboot, dhcp, interface::Links, lldp},
 };
 use anyhow::{Context, Result};
 use contracts::{assignment::TimeReply, facts::Nic, manifest::TrustFloor};
@@ -30,6 +30,8 @@ pub struct Lan {
     pub netboot: Netboot,
     /// MAC of the network card behind which it is.
     pub mac: String,
+    /// Switches that were heard on the way.
+    pub neighbours: lldp::Heard,
 }
 
 /// Finds netboot: every card with a carrier asks; the one that hears it is the one used. Where none can hear it, `named` is its base
@@ -46,8 +48,11 @@ pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, Strin
             "no network card was found; check that it is enabled in the firmware",
         ));
     }
+    // Only a hint for people: without it the way goes on.
+    let listener = lldp::Listener::open().ok();
     for nic in &nics {
         links.up(&nic.kernel_name).await.code("network")?;
+        let _ = links.hear_multicast(&nic.kernel_name, true).await;
     }
     let mut last = String::from("no network card has a cable that leads anywhere; check the network cable");
     for round in 0..ROUNDS {
@@ -57,7 +62,9 @@ pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, Strin
                     let words = set_clock(&netboot, floor).await.code("clock")?;
                     let mac = nic.mac.clone();
                     let words = format!("{} has {address} and found {}; {words}", nic.kernel_name, netboot.base());
-                    return Ok((Lan { netboot, mac }, words));
+                    let mut neighbours = lldp::Heard::new();
+                    listener.iter().for_each(|listener| listener.drain(&mut neighbours));
+                    return Ok((Lan { netboot, mac, neighbours }, words));
                 }
                 Ok(None) => {
                     last = format!("nothing answered on {}; is the store's boot service running?", nic.kernel_name)

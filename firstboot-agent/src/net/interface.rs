@@ -30,6 +30,16 @@ impl Links {
         self.0.link().set(message).execute().await.with_context(|| format!("switching on {name}"))
     }
 
+    /// Lets all multicast frames of an interface through, or not any more.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub async fn hear_multicast(&self, name: &str, on: bool) -> Result<()> {
+        let index = self.index(name).await?;
+        let message = LinkUnspec::new_with_index(index).allmulticast(on).build();
+        self.0.link().set(message).execute().await.with_context(|| format!("letting multicast through on {name}"))
+    }
+
     /// Gives an interface an address and, where there is a router, the default route.
     ///
     /// # Errors

@@ -4,3 +4,4 @@
 pub mod client;
 pub mod dhcp;
 pub mod interface;
+pub mod lldp;

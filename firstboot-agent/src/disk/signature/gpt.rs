@@ -46,6 +46,8 @@ pub struct Entry {
     pub bytes: u64,
     /// The type.
     pub type_guid: Uuid,
+    /// Its own GUID.
+    pub guid: Uuid,
     /// The name, safe to print.
     pub name: Option<String>,
 }
@@ -138,7 +140,8 @@ fn entry(bytes: &[u8], sector: u64) -> Option<Entry> {
         (Some(start), Some(length)) => (start, length),
         _ => (0, 0),
     };
-    Some(Entry { start, bytes: length, type_guid, name: super::label_utf16(bytes.get(56..128)?) })
+    let guid = Uuid::from_slice_le(bytes.get(16..32)?).ok()?;
+    Some(Entry { start, bytes: length, type_guid, guid, name: super::label_utf16(bytes.get(56..128)?) })
 }
 
 /// The types that are met on machines in shops (UEFI specification; Discoverable Partitions Specification; the tables of

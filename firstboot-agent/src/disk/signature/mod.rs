@@ -13,6 +13,7 @@ mod members;
 pub mod window;
 
 use contracts::facts::Signature;
+use uuid::Uuid;
 use window::{Ledger, ReadAt, Trouble, Window};
 
 /// The most that is read of one disk, in bytes.
@@ -79,6 +80,8 @@ pub struct Scan {
     pub partitions: Vec<Partition>,
     /// Partitions in the table, also those that were not looked into.
     pub partition_count: usize,
+    /// The GUIDs of all partitions of a GPT.
+    pub guids: Vec<Uuid>,
     /// Something is there, and nothing has a name.
     pub leftover: Option<Leftover>,
     /// Reading failed: the disk is not known.
@@ -160,6 +163,7 @@ pub fn scan(source: &dyn ReadAt, sector_bytes: u32) -> Scan {
     if let Some(table) = gpt::find(disk, sector_bytes) {
         scan.findings.push(Finding::new("gpt", table.what(mbr::read(disk).as_ref()), table.at));
         scan.partition_count = table.partitions.len();
+        scan.guids = table.partitions.iter().map(|entry| entry.guid).collect();
         for entry in table.partitions.iter().take(MOST_PARTITIONS) {
             let window = disk.part(entry.start, entry.bytes);
             let content = window.map(self::content).unwrap_or_default();
