@@ -3,7 +3,12 @@
 
 pub mod bios;
 
-use crate::{beneath, content::Content, proto::http::Validators};
+use crate::{
+    beneath,
+    cache::metadata::{Expiry, Freshness, moment},
+    content::Content,
+    proto::http::Validators,
+};
 use bytes::Bytes;
 use contracts::{
     assignment::ImageRef,
@@ -16,9 +21,10 @@ use std::{
     io::{self, Read as _},
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
-use tough::{FilesystemTransport, Repository, RepositoryLoader, TargetName};
+use time::OffsetDateTime;
+use tough::{ExpirationEnforcement, FilesystemTransport, Repository, RepositoryLoader, TargetName};
 use url::Url;
 
 /// A UKI with every driver has some 100 MB.
@@ -44,6 +50,16 @@ pub enum BootError {
         /// What TUF says.
         #[source]
         source: Box<tough::error::Error>,
+    },
+    /// It was valid once.
+    #[error("the repository {} is signed for no longer than {}", .repository.display(), moment(*.since))]
+    Expired {
+        /// The repository.
+        repository: PathBuf,
+        /// Until when it was valid, Unix time.
+        since: i64,
+        /// All of its dates.
+        expiry: Expiry,
     },
     /// A target is not what the signed metadata says.
     #[error("the target `{0}` does not verify")]
@@ -118,6 +134,8 @@ pub struct BootSet {
     pub files: BTreeMap<String, BootFile>,
     /// Why something is missing, in a sentence for people.
     pub problem: Option<String>,
+    /// Until when what they were verified by is valid.
+    pub expiry: Option<Expiry>,
 }
 
 /// The boot files, exchanged as a whole.
@@ -149,7 +167,7 @@ impl BootFiles {
     pub fn withhold(&self, why: String) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.problem.as_ref() != Some(&why) {
-            *current = Arc::new(BootSet { files: current.files.clone(), problem: Some(why) });
+            *current = Arc::new(BootSet { problem: Some(why), ..BootSet::clone(&current) });
         }
     }
 
@@ -168,6 +186,8 @@ pub struct Source {
     pub trust: PathBuf,
     /// Folder in which TUF keeps the newest versions it has seen, so that nobody can go back behind them.
     pub datastore: PathBuf,
+    /// How long timestamp and snapshot are believed after their expiry.
+    pub stale: Duration,
 }
 
 impl Source {
@@ -181,18 +201,34 @@ impl Source {
     /// Verifies the repository from the root of trust.
     ///
     /// # Errors
-    /// [`BootError::Read`] or [`BootError::Verify`].
+    /// [`BootError::Read`], [`BootError::Verify`] or [`BootError::Expired`].
     pub async fn open(&self) -> Result<Repository, BootError> {
         let root = std::fs::read(&self.trust).map_err(|e| BootError::Read(self.trust.clone(), e))?;
         std::fs::create_dir_all(&self.datastore).map_err(|e| BootError::Read(self.datastore.clone(), e))?;
         crate::cache::metadata::forget_time(&self.datastore);
         let (metadata, targets) = (self.url("metadata")?, self.url("targets")?);
-        let loader = RepositoryLoader::new(&root, metadata, targets).transport(FilesystemTransport);
-        loader.datastore(&self.datastore).load().await.map_err(|source| BootError::Verify {
+        let loader = RepositoryLoader::new(&root, metadata, targets)
+            .transport(FilesystemTransport)
+            // Judged below, by the configuration's policy.
+            .expiration_enforcement(ExpirationEnforcement::Unsafe);
+        let opened = loader.datastore(&self.datastore).load().await.map_err(|source| BootError::Verify {
             repository: self.repository.clone(),
             trust: self.trust.clone(),
             source: Box::new(source),
-        })
+        })?;
+        let expiry = Expiry::of(&opened);
+        match expiry.freshness(OffsetDateTime::now_utc(), self.stale) {
+            Freshness::Fresh => {}
+            Freshness::Stale { since, until } => tracing::warn!(
+                "timestamp or snapshot of the repository have expired {}; `staleMetadata` allows them until {}",
+                moment(since),
+                moment(until)
+            ),
+            Freshness::TooOld { since } => {
+                return Err(BootError::Expired { repository: self.repository.clone(), since, expiry });
+            }
+        }
+        Ok(opened)
     }
 
     fn url(&self, folder: &str) -> Result<Url, BootError> {
@@ -207,7 +243,7 @@ impl Source {
     /// [`BootError`] when the repository as a whole cannot be trusted.
     pub async fn load(&self, images: &[ImageRef], base_url: &str) -> Result<BootSet, BootError> {
         let repository = self.open().await?;
-        let mut set = BootSet::default();
+        let mut set = BootSet { expiry: Some(Expiry::of(&repository)), ..BootSet::default() };
         for image in images {
             let name = name_of(&image.template);
             if set.files.contains_key(&name) {

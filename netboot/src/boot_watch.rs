@@ -1,7 +1,8 @@
 //! Keeps the boot files up to date: loads them anew when the repository or the assignments change.
 
 use crate::{
-    boot_files::{BootSet, Source, chain},
+    boot_files::{BootError, BootSet, Source, chain},
+    cache::metadata::Freshness,
     shared::Shared,
 };
 use contracts::assignment::ImageRef;
@@ -9,6 +10,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -21,6 +23,16 @@ struct Tried {
     images: Vec<ImageRef>,
     at: Instant,
     good: bool,
+    /// Whether the dates of what was loaded allowed it then: they may not any more, without any change of a file.
+    dates: Option<Dates>,
+}
+
+/// How signed dates stand; see [`Freshness`].
+type Dates = std::mem::Discriminant<Freshness>;
+
+fn dates(shared: &Shared, source: &Source) -> Option<Dates> {
+    let expiry = shared.boot.current().expiry?;
+    Some(std::mem::discriminant(&expiry.freshness(OffsetDateTime::now_utc(), source.stale)))
 }
 
 /// Runs until told to stop.
@@ -31,13 +43,14 @@ pub async fn run(shared: Arc<Shared>, source: Source, stop: CancellationToken) {
         let (images, withheld) = offered(&shared, &mut known, all);
         let due = last.as_ref().is_none_or(|tried| {
             let again = !tried.good && tried.at.elapsed() > RETRY_EVERY;
-            tried.fingerprint != fingerprint || tried.images != images || again
+            let ended = tried.dates != dates(&shared, &source);
+            tried.fingerprint != fingerprint || tried.images != images || again || ended
         });
         // A cache that is still empty is no error; why nothing is offered is said below.
         let empty = shared.cache.is_some() && fingerprint.is_none();
         if due && !empty {
             let good = load(&shared, &source, &images).await;
-            last = Some(Tried { fingerprint, images, at: Instant::now(), good });
+            last = Some(Tried { fingerprint, images, at: Instant::now(), good, dates: dates(&shared, &source) });
         }
         if let Some(why) = withheld {
             shared.boot.withhold(why);
@@ -92,10 +105,16 @@ async fn load(shared: &Shared, source: &Source, images: &[ImageRef]) -> bool {
             shared.boot.replace(set);
             return good;
         }
+        Err(error @ BootError::Expired { expiry, .. }) => {
+            // Machines would refuse it: better that they are told why, and before they have fetched anything.
+            let problem = chain(&error);
+            tracing::error!("no boot file is offered: {problem}");
+            shared.boot.replace(BootSet { problem: Some(problem), expiry: Some(expiry), ..BootSet::default() });
+            return false;
+        }
         Err(error) => chain(&error),
     };
     tracing::error!("the boot files stay as they are: {problem}");
-    let files = shared.boot.current().files.clone();
-    shared.boot.replace(BootSet { files, problem: Some(problem) });
+    shared.boot.withhold(problem);
     false
 }

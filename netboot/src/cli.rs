@@ -120,13 +120,14 @@ struct Interrupted;
 /// How the program ends after this error.
 fn code(error: &anyhow::Error) -> Code {
     use crate::{
-        boot_files::BootError, config::ConfigError, confine::ConfineError, interface::InterfaceError,
-        service::InputError, sockets::SocketError,
+        boot_files::BootError, cache::CacheError, config::ConfigError, confine::ConfineError,
+        interface::InterfaceError, service::InputError, sockets::SocketError,
     };
     if error.is::<Interrupted>() {
         Code::Interrupted
     } else if error.is::<InterfaceError>()
         || error.is::<SocketError>()
+        || error.is::<CacheError>()
         || matches!(error.downcast_ref(), Some(ConfineError::Kernel { .. }))
         || matches!(Lack::of(error.as_ref()), Some(Lack::Space | Lack::Writable))
     {
@@ -155,8 +156,8 @@ fn report(out: &mut impl Write, error: &anyhow::Error) -> std::io::Result<()> {
 
 fn hint(error: &anyhow::Error) -> &'static str {
     use crate::{
-        boot_files::BootError, config::ConfigError, confine::ConfineError, interface::InterfaceError,
-        service::InputError, sockets::SocketError, store::StoreError,
+        boot_files::BootError, cache::CacheError, config::ConfigError, confine::ConfineError,
+        interface::InterfaceError, service::InputError, sockets::SocketError, store::StoreError,
     };
     if error.is::<Interrupted>() {
         "run it again; it has changed nothing"
@@ -177,6 +178,12 @@ fn hint(error: &anyhow::Error) -> &'static str {
         "set `interface` and `address` to what `ip -4 address` shows for the store LAN"
     } else if error.is::<SocketError>() {
         "stop the other program, or give netboot another address or port; with CAP_NET_RAW, DHCP's port may stay with its holder"
+    } else if let Some(CacheError::NoUpstream) = error.downcast_ref() {
+        "look at the lines above: is the line up, is `trust` of the same repository, and does this machine's clock go right?"
+    } else if error.is::<CacheError>() {
+        "`repository` needs an empty folder that netboot may write, on a file system with symbolic links such as ext4"
+    } else if let Some(BootError::Expired { .. }) = error.downcast_ref() {
+        "look at this machine's clock; if it goes right, the region has to renew the dates: `image-builder repo refresh`"
     } else if let Some(BootError::Read(..)) = error.downcast_ref() {
         "sync the repository to the folder that `repository` names"
     } else if error.is::<BootError>() {
@@ -250,7 +257,31 @@ async fn check(path: &Path, out: &mut impl Write) -> Result<()> {
     // A datastore of its own: checking must not change what the service remembers. It vanishes when dropped.
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let source = crate::boot_files::Source { datastore: scratch.path().to_owned(), ..prepared.source() };
+    if !prepared.config.cache.upstreams.is_empty() {
+        return check_cache(&prepared.config, &source, out).await;
+    }
     check_repository(&source, &format!("http://{}", prepared.address), out).await
+}
+
+/// Verifies what the upstreams have, and what the cache has: either is enough to go on.
+async fn check_cache(
+    config: &crate::config::Config,
+    source: &crate::boot_files::Source,
+    out: &mut impl Write,
+) -> Result<()> {
+    let mut good = false;
+    for (url, answer) in crate::cache::check::upstreams(config, &source.datastore).await? {
+        good |= answer.is_ok();
+        writeln!(out, "upstream    {url} ({})", answer.unwrap_or_else(|problem| problem))?;
+    }
+    if source.fingerprint().is_some() {
+        source.open().await?;
+        good = true;
+        writeln!(out, "cache       {} (verified)", source.repository.display())?;
+    } else {
+        writeln!(out, "cache       {} (empty)", source.repository.display())?;
+    }
+    if good { Ok(()) } else { Err(crate::cache::CacheError::NoUpstream.into()) }
 }
 
 /// Verifies the repository, and the boot file of every channel in it.

@@ -86,6 +86,7 @@ impl Prepared {
             repository: self.config.repository.clone(),
             trust: self.config.trust.clone(),
             datastore: self.config.state.join("tuf"),
+            stale: self.config.cache.stale,
         }
     }
 

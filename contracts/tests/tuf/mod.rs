@@ -12,6 +12,8 @@ pub(crate) struct Signer {
     key: Ed25519KeyPair,
     /// When what it publishes expires; its root does later.
     pub(crate) expires: &'static str,
+    /// When timestamp and snapshot do, where that is another time.
+    pub(crate) fresh: Option<&'static str>,
 }
 
 /// Canonical JSON: sorted keys, no white space. Our documents have plain ASCII and integers only.
@@ -34,7 +36,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 impl Signer {
     pub(crate) fn new() -> Self {
-        Self { key: Ed25519KeyPair::generate().unwrap(), expires: EXPIRES }
+        Self { key: Ed25519KeyPair::generate().unwrap(), expires: EXPIRES, fresh: None }
     }
 
     fn public(&self) -> Value {
@@ -71,8 +73,9 @@ impl Signer {
             targets.insert((*name).to_owned(), json!({ "length": bytes.len(), "hashes": digest }));
         }
         let document = |kind: &str, name: &str, value: Value| {
+            let expires = self.fresh.filter(|_| kind != "targets").unwrap_or(self.expires);
             let mut document =
-                json!({ "_type": kind, "spec_version": "1.0.0", "version": version, "expires": self.expires });
+                json!({ "_type": kind, "spec_version": "1.0.0", "version": version, "expires": expires });
             document[name] = value;
             self.signed(&document)
         };

@@ -78,6 +78,13 @@ impl Expiry {
     }
 }
 
+/// A moment for people: `2026-11-21 02:00 UTC`.
+#[must_use]
+pub fn moment(unix: i64) -> String {
+    let Ok(time) = OffsetDateTime::from_unix_timestamp(unix) else { return "long ago".into() };
+    format!("{} {:02}:{:02} UTC", time.date(), time.hour(), time.minute())
+}
+
 /// Metadata that `tough` believes.
 #[derive(Debug, Clone)]
 pub struct Verified {

@@ -4,7 +4,7 @@
 use super::{
     Cache,
     config::CacheConfig,
-    metadata::{self, Freshness, MetadataError, Verified},
+    metadata::{self, Freshness, MetadataError, Verified, moment},
     obtain::{Obstacle, obtain},
     progress::Progress,
     resolve::{Announcements, Plan, resolve, unique},
@@ -65,6 +65,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         rounds: 0,
     };
     mirror.load().await;
+    let mut noticed = HashMap::new();
     loop {
         let images = boot_watch::images(&shared);
         let reload = shared.config.now();
@@ -73,6 +74,8 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = cache.bell.notified() => Duration::ZERO,
             pause = mirror.round(&images) => pause,
+            // Something newer came out while the last one is still being fetched: it may be a fix that cannot wait.
+            () = news(&cache, config.cache.check_every, &mut noticed) => Duration::ZERO,
         };
         *lock(&cache.progress) = None;
         mirror.show();
@@ -80,6 +83,25 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = cache.bell.notified() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Returns when an upstream shows a state that is not the one that is being fetched, once for each. Transfers that take
+/// hours are not in its way.
+async fn news(cache: &Cache, every: Duration, noticed: &mut HashMap<usize, Vec<u8>>) {
+    loop {
+        tokio::time::sleep(every.mul_f64(rand::random_range(1.0..=1.5))).await;
+        let usable = lock(&cache.sources.health).usable(Instant::now());
+        let Some((index, base)) = usable.first().and_then(|index| Some((*index, cache.sources.urls.get(*index)?)))
+        else {
+            continue;
+        };
+        let asked = cache.fetcher.small(base, contracts::repository::TIMESTAMP, LARGEST_TIMESTAMP).await;
+        let (Ok(now), Some(goal)) = (asked, lock(&cache.goal).clone()) else { continue };
+        if now != goal && noticed.get(&index) != Some(&now) {
+            noticed.insert(index, now);
+            return;
         }
     }
 }
@@ -236,7 +258,7 @@ impl Mirror {
             return Err(Fault::Behind(text));
         }
         if let Freshness::TooOld { since } = verified.expiry.freshness(OffsetDateTime::now_utc(), self.config.stale) {
-            return Err(Fault::Behind(format!("its metadata has expired {}: is it frozen?", on(since))));
+            return Err(Fault::Behind(format!("its metadata has expired {}: is it frozen?", moment(since))));
         }
         Ok(Some(verified))
     }
@@ -250,6 +272,7 @@ impl Mirror {
             });
             return Ok(None);
         };
+        *lock(&self.cache.goal) = goal.files.get("timestamp.json").cloned();
         let plan = loop {
             let plan = self.resolve(&goal, images);
             let Some(document) = &plan.missing else { break plan };
@@ -278,7 +301,14 @@ impl Mirror {
                 continue;
             }
             let objects = unique(wanted.objects.iter());
-            self.fetch(&format!("{} {} (announced)", wanted.template, wanted.version), &objects, &plan).await?;
+            let what = format!("{} {} (announced)", wanted.template, wanted.version);
+            match self.fetch(&what, &objects, &plan).await {
+                // What machines need now is here: that is what counts.
+                Err(obstacle @ (Obstacle::Room { .. } | Obstacle::Image(_))) => {
+                    tracing::warn!("{what} is not fetched: {}", chain(&obstacle));
+                }
+                other => other?,
+            }
             self.note_ready(&plan);
         }
         self.sweep(&plan);
@@ -357,14 +387,15 @@ impl Mirror {
             match current.expiry.freshness(now, self.config.stale) {
                 Freshness::TooOld { since } => {
                     view.state = CacheState::Expired;
-                    view.message = format!("what images are verified by has expired {}: none is offered", on(since));
+                    view.message =
+                        format!("what images are verified by has expired {}: none is offered", moment(since));
                 }
                 Freshness::Stale { since, until } => {
                     view.state = CacheState::Stale;
                     view.message = format!(
                         "what images are verified by has expired {}; it is still used until {}",
-                        on(since),
-                        on(until)
+                        moment(since),
+                        moment(until)
                     );
                 }
                 Freshness::Fresh if complete => {
@@ -384,12 +415,4 @@ impl Verified {
         (self.version, self.root_version) > (other.version, other.root_version)
             && self.root_version >= other.root_version
     }
-}
-
-/// A moment for people: `2026-11-21 02:00 UTC`.
-#[must_use]
-pub fn on(unix: i64) -> String {
-    let Ok(time) = OffsetDateTime::from_unix_timestamp(unix) else { return "long ago".into() };
-    let date = time.date();
-    format!("{date} {:02}:{:02} UTC", time.hour(), time.minute())
 }

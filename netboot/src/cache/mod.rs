@@ -5,6 +5,7 @@
 //! what is whole, and exchanges metadata by one rename; [`mirror`] ties it together, and is where to start reading.
 
 pub mod bandwidth;
+pub mod check;
 pub mod config;
 pub mod delta;
 pub mod download;
@@ -49,6 +50,9 @@ pub enum CacheError {
     /// Its folder.
     #[error("the cache's folder cannot be used")]
     Folder(#[from] FolderError),
+    /// `check`: there is nothing to begin with.
+    #[error("no upstream has a repository that verifies, and the cache is empty")]
+    NoUpstream,
     /// The HTTP client.
     #[error("cannot make the HTTP client for `upstreams`")]
     Client(#[source] reqwest::Error),
@@ -63,6 +67,8 @@ pub struct Cache {
     pub fetcher: Fetcher,
     /// The upstreams.
     sources: Sources,
+    /// The timestamp of what is fetched or served.
+    goal: Mutex<Option<Vec<u8>>>,
     /// Rings when assignments have changed.
     bell: Notify,
     view: Mutex<CacheStatus>,
@@ -87,6 +93,7 @@ impl Cache {
             folder: Folder::open(folder)?,
             fetcher,
             sources: Sources::new(config.upstreams.clone()),
+            goal: Mutex::default(),
             bell: Notify::new(),
             view: Mutex::new(view),
             progress: Mutex::default(),

@@ -179,6 +179,9 @@ fn check_image(shared: &Shared, verdict: Verdict) -> Verdict {
     if boot.files.contains_key(&name_of(&image.template)) {
         return verdict;
     }
+    if let Some(cache) = &shared.cache {
+        cache.machine_waits();
+    }
     let why = boot.problem.as_deref().unwrap_or("it is still being verified");
     let reason = format!("the image {} is not ready in this store: {why}", image.template);
     let assignment = Assignment { action: Action::Wait, reason, image: None, ..verdict.assignment };

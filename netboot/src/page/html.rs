@@ -94,6 +94,7 @@ pub fn main(shown: &Shown, words: &Words) -> String {
             escape(problem)
         );
     }
+    fetching(&mut html, status, words);
     region(&mut html, status, words);
     for (at, situation) in &machines {
         machine::card(&mut html, &status.machines[*at], situation, status.now, words);
@@ -106,6 +107,23 @@ pub fn main(shown: &Shown, words: &Words) -> String {
 fn headline_text(status: &StoreStatus, headline: &Headline, words: &Words) -> String {
     let name = headline.about.map(|at| machine::name(&status.machines[at], words)).unwrap_or_default();
     words.fill(headline.key, &[("name", &name), ("count", &headline.count.to_string())])
+}
+
+/// How far the images are that this store is fetching.
+fn fetching(html: &mut String, status: &StoreStatus, words: &Words) {
+    let Some(fetching) = status.cache.as_ref().and_then(|cache| cache.fetching.as_ref()) else { return };
+    let percent = fetching.done.saturating_mul(100).checked_div(fetching.bytes).unwrap_or_default().min(100);
+    let left = match fetching.eta_seconds {
+        None => String::new(),
+        Some(seconds) => words.fill("images.left", &[("minutes", &seconds.div_ceil(60).to_string())]),
+    };
+    let title = words.fill("images.fetching", &[("percent", &percent.to_string())]);
+    let _ = write!(
+        html,
+        "<section id=fetching class=\"note good\"><h2>{title}</h2><p>{left} {}</p><p class=report>{}</p></section>",
+        words.say("images.fetching.do"),
+        escape(&fetching.what)
+    );
 }
 
 fn region(html: &mut String, status: &StoreStatus, words: &Words) {

@@ -74,3 +74,25 @@ fn catalogues_hold_text_and_no_markup() {
         assert!(!text.contains(['<', '>', '&']), "{language:?}");
     }
 }
+
+#[test]
+fn images_that_are_on_their_way_are_no_fault() {
+    let mut coming = shown(vec![]);
+    let fetching = contracts::status::Fetching {
+        what: "k8s-worker <2>".into(),
+        bytes: 200,
+        done: 86,
+        reused: 0,
+        rate: 1,
+        limit: None,
+        eta_seconds: Some(700),
+        machine_waits: false,
+    };
+    coming.status.cache = Some(contracts::status::CacheStatus { fetching: Some(fetching), ..Default::default() });
+    let html = page(&coming, Language::En.words());
+    assert!(
+        html.contains("being fetched: 43 %") && html.contains("About 12 minutes") && html.contains("&lt;2&gt;"),
+        "{html}"
+    );
+    assert!(page(&coming, Language::De.words()).contains("Noch etwa 12 Minuten"));
+}

@@ -6,6 +6,7 @@ use super::{
     words::Language,
 };
 use crate::shared::{Shared, lock};
+use contracts::status::{CacheState, CacheStatus};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -37,7 +38,12 @@ impl PageState {
 /// What there is to see now.
 #[must_use]
 pub fn look(shared: &Shared) -> Shown {
-    Shown { status: shared.status(), repository_problem: shared.boot.current().problem.clone() }
+    let status = shared.status();
+    // What is on its way is no problem; the page says how far it is.
+    let on_its_way = |cache: &CacheStatus| matches!(cache.state, CacheState::Starting | CacheState::Fetching);
+    let on_its_way = status.cache.as_ref().is_some_and(on_its_way);
+    let problem = shared.boot.current().problem.clone();
+    Shown { status, repository_problem: problem.filter(|_| !on_its_way) }
 }
 
 /// The part of the page that changes, not older than half a second.

@@ -285,3 +285,84 @@ async fn the_limit_holds_and_a_waiting_machine_has_its_own() {
     assert!(before.elapsed() < Duration::from_secs(4), "{:?}", before.elapsed());
     netboot.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dates_that_ended_are_used_for_as_long_as_the_policy_says_and_then_not_at_all() {
+    let ended = |ago: Duration| {
+        let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+        let text = (OffsetDateTime::now_utc() - ago).format(&format).unwrap();
+        &*Box::leak(text.into_boxed_str())
+    };
+    let (mut world, _upstream, images) = store("").await;
+    world.repository.expires(ended(Duration::from_secs(3600)));
+    images.publish(&world.repository, 2);
+    world.more.push_str("staleMetadata: {maxAge: 0s}\n");
+    let netboot = world.start().await;
+    until(|| netboot.cache().upstreams[0].problem.as_ref().is_some_and(|text| text.contains("expired"))).await;
+    assert!(netboot.running.shared.boot.get("k8s-worker.efi").is_none());
+    netboot.stop().await;
+
+    // Root and targets of these repositories expire with the others unless they are signed apart.
+    world.repository.expires_apart("2099-01-01T00:00:00Z", ended(Duration::from_secs(3600)));
+    images.publish(&world.repository, 3);
+    let allowed = Duration::from_secs(3600) + Duration::from_secs(8);
+    world.more = world.more.replace("maxAge: 0s", &format!("maxAge: {}s", allowed.as_secs()));
+    let netboot = world.start().await;
+    netboot.boots("1").await;
+    until(|| netboot.cache().state == CacheState::Stale).await;
+    assert!(netboot.cache().message.contains("still used until"), "{}", netboot.cache().message);
+    // Nothing changes but the time.
+    until(|| netboot.running.shared.boot.get("k8s-worker.efi").is_none()).await;
+    let problem = netboot.running.shared.boot.current().problem.clone().unwrap();
+    assert!(problem.contains("signed for no longer than") || problem.contains("expired"), "{problem}");
+    until(|| netboot.cache().state == CacheState::Expired).await;
+    // The region signs again, and all is well.
+    world.repository.expires("2099-01-01T00:00:00Z");
+    images.publish(&world.repository, 4);
+    netboot.boots("1").await;
+    netboot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fix_does_not_wait_for_what_is_being_fetched() {
+    let (world, upstream, mut images) = store("").await;
+    let netboot = world.start().await;
+    netboot.boots("1").await;
+    // Minutes of work.
+    images.add(TEMPLATE, "2", 1000..1100);
+    images.channel(TEMPLATE, "2");
+    upstream.faults().slow = Some(Duration::from_millis(1500));
+    images.publish(&world.repository, 2);
+    until(|| netboot.cache().fetching.is_some_and(|fetching| fetching.what.contains(" 2"))).await;
+    images.add(TEMPLATE, "3", 0..21);
+    images.channel(TEMPLATE, "3");
+    images.publish(&world.repository, 3);
+    until(|| netboot.cache().fetching.is_some_and(|fetching| fetching.what.contains(" 3"))).await;
+    upstream.faults().slow = None;
+    netboot.boots("3").await;
+    netboot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_every_upstream_and_keeps_nothing() {
+    let (mut world, upstream, _images) = store("").await;
+    let liar = Upstream::start(world.repository.folder.clone()).await;
+    liar.faults().lies_about = Some("timestamp.json");
+    world.more = format!("upstreams: ['{}', '{}']\n", liar.url, upstream.url);
+    let check = || {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_netboot"));
+        command.arg("check").arg("--config").arg(world.write_config());
+        command
+    };
+    let output = check().output().await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("upstream") || line.starts_with("cache")).collect();
+    assert!(lines.len() == 3 && lines[0].contains("does not verify"), "{text}");
+    assert!(lines[1].ends_with("(version 1, verified)") && lines[2].ends_with("(empty)"), "{text}");
+    assert!(!world.folder.path().join("cache").exists());
+    upstream.faults().status = Some(500);
+    let output = check().output().await.unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("hint: look at the lines above"));
+}

@@ -62,6 +62,11 @@ impl Repository {
 
     /// From now on, what is published expires at this time.
     pub(crate) fn expires(&mut self, at: &'static str) {
-        self.signer.expires = at;
+        self.expires_apart(at, at);
+    }
+
+    /// The same, with a time of its own for timestamp and snapshot.
+    pub(crate) fn expires_apart(&mut self, targets: &'static str, fresh: &'static str) {
+        (self.signer.expires, self.signer.fresh) = (targets, Some(fresh));
     }
 }
