@@ -2,7 +2,11 @@
 
 mod status;
 
-use crate::{boot_files::name_of, service::Prepared};
+use crate::{
+    boot_files::name_of,
+    logging::{self, Format},
+    service::Prepared,
+};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use contracts::{
@@ -11,7 +15,7 @@ use contracts::{
     manifest::Channel,
 };
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -36,8 +40,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// How log lines are written.
-        #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
-        log_format: LogFormat,
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+        log_format: Format,
     },
     /// Ask the running service how it is, and what each machine is doing.
     Status {
@@ -60,25 +64,16 @@ enum Command {
     },
 }
 
-/// How log lines are written, to standard error.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line, for log collectors.
-    Json,
-}
-
 /// Runs the program and turns errors into the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let format = match &arguments.command {
         Command::Serve { log_format, .. } => *log_format,
-        _ => LogFormat::Text,
+        _ => Format::Text,
     };
-    start_log(format);
+    // Data goes to standard output, everything else to standard error.
+    logging::start(format);
     match run(arguments.command) {
         Ok(()) => Code::Done.into(),
         Err(error) if reader_went_away(&error) => Code::Done.into(),
@@ -86,24 +81,6 @@ pub fn main() -> ExitCode {
             let _ = report(&mut std::io::stderr().lock(), &error);
             code(&error).into()
         }
-    }
-}
-
-/// Data goes to standard output, everything else to standard error.
-fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false)
-        // Otherwise a closed standard error would end the service by a panic.
-        .log_internal_errors(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! The configuration file: what stands in it (`RawConfig`) and what comes out of it ([`Config`]).
 
-use crate::cache::config::{CacheConfig, RawBandwidth, RawCache, RawPrefetch, RawStale};
-use crate::confine::Sandbox;
-use crate::page::config::PageConfig;
+use crate::{
+    cache::config::{CacheConfig, RawBandwidth, RawCache, RawPrefetch, RawStale},
+    confine::Sandbox,
+    logging::Level,
+    page::config::PageConfig,
+};
 use serde::Deserialize;
 use std::{
     net::Ipv4Addr,
@@ -31,6 +34,8 @@ struct RawConfig {
     trust: PathBuf,
     state: PathBuf,
     credential: PathBuf,
+    #[serde(default)]
+    log_level: Level,
     user: Option<String>,
     #[serde(default)]
     sandbox: Sandbox,
@@ -108,6 +113,8 @@ pub struct Config {
     pub credential: PathBuf,
     /// The store page.
     pub page: PageConfig,
+    /// What the log says at least.
+    pub log_level: Level,
     /// Whom the service becomes once its ports are open; somebody without rights when absent.
     pub user: Option<String>,
     /// What is restricted beyond that.
@@ -185,7 +192,11 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+    /// The same with the file's text at hand.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = serde_saphyr::from_str(text)
             .map_err(|e| ConfigError::Shape { path: path.to_owned(), message: e.to_string() })?;
         let wrong = |field, problem: String| Err(ConfigError::Value { path: path.to_owned(), field, problem });
@@ -227,6 +238,7 @@ impl Config {
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),
             page: raw.page,
+            log_level: raw.log_level,
             user: raw.user,
             sandbox: raw.sandbox,
             dhcp_port: raw.ports.dhcp,

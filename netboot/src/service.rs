@@ -10,6 +10,7 @@ use crate::{
     dhcp_server, http,
     interface::{self, Neighbours},
     lan::ears::{self, Ear},
+    manager,
     outbox::{Outbox, Writer},
     proto::dhcp::decide::Port,
     region::{self, client::Region},
@@ -188,10 +189,17 @@ impl Opened {
     /// When the runtime does not take the sockets.
     pub async fn serve(self) -> Result<()> {
         let stop = CancellationToken::new();
+        let path = self.prepared.path.clone();
+        crate::logging::set_level(self.prepared.config.log_level);
         let running = self.start(stop.clone())?;
+        let of = || Arc::clone(&running.shared);
+        running.tasks.spawn(crate::reload::run(of(), path, stop.clone()));
+        running.tasks.spawn(manager::watchdog(of(), stop.clone()));
+        manager::ready();
         tracing::info!("ready: {} on {}", running.shared.base_url, running.shared.config.now().interface);
         wait_for_signal().await?;
         tracing::info!("stopping");
+        manager::stopping();
         stop.cancel();
         running.tasks.close();
         running.tasks.wait().await;

@@ -1,9 +1,11 @@
-//! `cargo xtask dist`: the programs as they are handed out, static and stripped.
+//! `cargo xtask dist`: the programs as they are handed out, static and stripped, for this processor or another.
 
 use crate::{checkout, output};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
+use contracts::exit::Code;
 use qemu_tests::{
+    hint::coded,
     journey::table::mebibytes,
     materials::programs::{TARGET, static_build},
     process,
@@ -20,6 +22,54 @@ pub struct Arguments {
     /// The parts to build; without any, all of them.
     #[arg(value_name = "PART")]
     parts: Vec<Part>,
+    /// The processor to build for. Another than this machine's needs its cross compiler, and the Rust target:
+    /// `rustup target add aarch64-unknown-linux-gnu`.
+    #[arg(long, value_enum, default_value_t = Processor::X86_64)]
+    target: Processor,
+}
+
+/// What a program runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Processor {
+    /// 64-bit PCs.
+    #[value(name = TARGET)]
+    X86_64,
+    /// 64-bit ARM, as in many routers.
+    #[value(name = "aarch64-unknown-linux-gnu")]
+    Aarch64,
+}
+
+impl Processor {
+    fn triple(self) -> &'static str {
+        match self {
+            Self::X86_64 => TARGET,
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// `e_machine` of its programs (System V ABI).
+    fn machine(self) -> u64 {
+        match self {
+            Self::X86_64 => 62,
+            Self::Aarch64 => 183,
+        }
+    }
+
+    /// Where its programs are put, below `dist/`.
+    fn place(self) -> &'static str {
+        match self {
+            Self::X86_64 => "",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// The C compiler that makes them, when it is not the machine's own, and the Debian packages that bring it.
+    fn cross_compiler(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::X86_64 => None,
+            Self::Aarch64 => Some(("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross")),
+        }
+    }
 }
 
 /// A program that is handed out.
@@ -32,6 +82,11 @@ enum Part {
 }
 
 impl Part {
+    /// Bytes that it may have at most. netboot has to fit into a router's flash.
+    fn most(self) -> Option<u64> {
+        (self == Self::Netboot).then_some(8 << 20)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::ImageBuilder => "image-builder",
@@ -44,27 +99,42 @@ impl Part {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
-    let folder = checkout().join("dist");
+    let processor = arguments.target;
+    let folder = checkout().join("dist").join(processor.place());
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     for part in parts {
-        let built = build(*part)?;
-        check_static(&built)?;
+        let built = build(*part, processor)?;
+        check_static(&built, processor)?;
         let place = folder.join(part.name());
         publish(&built, &place)?;
         let bytes = fs::metadata(&place).with_context(|| format!("looking at {}", place.display()))?.len();
-        output::results().line(format!("{:<16} {:>10}  dist/{0}", part.name(), mebibytes(bytes)));
+        let shown = place.strip_prefix(checkout()).unwrap_or(&place).display();
+        output::results().line(format!("{:<16} {:>10}  {shown}", part.name(), mebibytes(bytes)));
+        if let Some(most) = part.most() {
+            ensure!(bytes <= most, "{shown} has {bytes} bytes, more than {most}: see what it has gained");
+        }
     }
     Ok(())
 }
 
 /// Builds one part by itself: cargo would join the features that several parts ask of a library.
-fn build(part: Part) -> Result<PathBuf> {
+fn build(part: Part, processor: Processor) -> Result<PathBuf> {
     output::progress()
         .line(format!("{}: cargo build --profile dist (minutes: the whole program is optimized)", part.name()));
-    let status =
-        static_build(checkout(), "dist").args(["--package", part.name()]).status().context("starting cargo")?;
+    let triple = processor.triple();
+    let mut command = static_build(checkout(), "dist", triple);
+    if let Some((compiler, packages)) = processor.cross_compiler() {
+        if Command::new(compiler).arg("--version").output().is_err() {
+            let message = format!("there is no {compiler}, which builds for {triple}");
+            return Err(coded(Code::Host, message, format!("apt-get install {packages}")));
+        }
+        let underscored = triple.replace('-', "_");
+        command.env(format!("CC_{underscored}"), compiler);
+        command.env(format!("CARGO_TARGET_{}_LINKER", underscored.to_uppercase()), compiler);
+    }
+    let status = command.args(["--package", part.name()]).status().context("starting cargo")?;
     ensure!(status.success(), "cargo build ended with {status}");
-    Ok(target_folder()?.join(TARGET).join("dist").join(part.name()))
+    Ok(target_folder()?.join(triple).join("dist").join(part.name()))
 }
 
 /// Where cargo builds here, whatever names it: a variable, a setting or nothing.
@@ -77,9 +147,11 @@ fn target_folder() -> Result<PathBuf> {
     Ok(metadata["target_directory"].as_str().context("cargo metadata names no target_directory")?.into())
 }
 
-/// Refuses a program that would look for a dynamic linker, or still has its symbols.
-fn check_static(program: &Path) -> Result<()> {
+/// Refuses a program for another processor, one that would look for a dynamic linker, or still has its symbols.
+fn check_static(program: &Path, processor: Processor) -> Result<()> {
     let bytes = fs::read(program).with_context(|| format!("reading {}", program.display()))?;
+    let machine = number(&bytes, 18, 2).context("not a 64-bit ELF program")?;
+    ensure!(machine == processor.machine(), "{} is for another processor ({machine})", program.display());
     for kind in segments(&bytes).context("not a 64-bit ELF program")? {
         // PT_INTERP names the dynamic linker.
         if kind == 3 {
@@ -128,7 +200,10 @@ mod tests {
     fn a_program_with_a_dynamic_linker_or_symbols_is_refused() {
         // This test itself is linked dynamically and has its symbols.
         let own = std::env::current_exe().unwrap();
-        assert!(check_static(&own).unwrap_err().to_string().contains("not static"));
+        let here = if cfg!(target_arch = "x86_64") { Processor::X86_64 } else { Processor::Aarch64 };
+        let other = if here == Processor::X86_64 { Processor::Aarch64 } else { Processor::X86_64 };
+        assert!(check_static(&own, other).unwrap_err().to_string().contains("another processor"));
+        assert!(check_static(&own, here).unwrap_err().to_string().contains("not static"));
         assert_eq!(has_symbols(&fs::read(&own).unwrap()), Some(true));
         assert_eq!(segments(b"short"), None);
     }

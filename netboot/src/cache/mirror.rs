@@ -69,7 +69,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let images = boot_watch::images(&shared);
         let reload = shared.config.now();
-        cache.fetcher.limiter.set_schedule(reload.cache.bandwidth.clone());
+        mirror.config = reload.cache.clone();
         let pause = tokio::select! {
             () = stop.cancelled() => return,
             () = cache.bell.notified() => Duration::ZERO,

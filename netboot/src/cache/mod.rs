@@ -81,6 +81,11 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// Takes over other settings. How fast things are fetched changes at once, the rest with the next round.
+    pub fn reconfigure(&self, config: &CacheConfig) {
+        self.fetcher.limiter.set_schedule(config.bandwidth.clone());
+    }
+
     /// Prepares the folder; nothing is fetched yet.
     ///
     /// # Errors

@@ -86,12 +86,17 @@ fn try_restrict(folders: &Folders) -> Result<(RulesetStatus, LandlockStatus), Ru
     let special =
         AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::MakeFifo;
     let write = AccessFs::from_all(KNOWN) & !special & !BitFlags::from(AccessFs::IoctlDev);
+    // A service manager may listen on an abstract socket (sd_notify(3)).
+    let scope = match std::env::var("NOTIFY_SOCKET") {
+        Ok(socket) if socket.starts_with('@') => BitFlags::from(Scope::Signal),
+        _ => Scope::from_all(KNOWN),
+    };
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))?
         // No rule names a port: whatever has to listen listens already.
         .handle_access(AccessNet::BindTcp)?
-        .scope(Scope::from_all(KNOWN))?
+        .scope(scope)?
         .create()?
         .add_rules(path_beneath_rules(&folders.read, read))?
         .add_rules(path_beneath_rules(&folders.write, write))?

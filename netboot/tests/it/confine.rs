@@ -1,81 +1,16 @@
 //! What the real program may still do once it runs.
 
-use crate::common::{World, assignments, uki, until};
+use crate::{
+    common::{World, assignments, uki},
+    running::Program,
+};
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
 };
 
 fn am_root() -> bool {
     nix::unistd::geteuid().is_root()
-}
-
-/// The program with a world's configuration, and its log.
-struct Program {
-    child: Child,
-    log: PathBuf,
-    base: String,
-}
-
-impl Program {
-    async fn start(world: &World, more: &str) -> Self {
-        let config = world.write_config();
-        let text = fs::read_to_string(&config).unwrap() + more;
-        fs::write(&config, text).unwrap();
-        let log = world.folder.path().join("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_netboot"));
-        command
-            .args(["serve", "--config"])
-            .arg(&config)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let child = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
-        let program = Self { child, log, base: format!("http://127.0.0.1:{}", world.http) };
-        program.says("ready: ").await;
-        program
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
-    }
-
-    async fn says(&self, word: &str) {
-        until(|| self.log().contains(word)).await;
-    }
-
-    /// A field of every thread's status, each value once (proc_pid_status(5)).
-    fn field(&self, name: &str) -> Vec<String> {
-        let mut found: Vec<String> = fs::read_dir(format!("/proc/{}/task", self.child.id()))
-            .unwrap()
-            .map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap())
-            .map(|text| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned())
-            .collect();
-        found.sort();
-        found.dedup();
-        found
-    }
-
-    async fn get(&self, path: &str) -> Vec<u8> {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        client.get(format!("{}{path}", self.base)).send().await.unwrap().bytes().await.unwrap().to_vec()
-    }
-
-    fn end(mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", self.log());
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // After a failed test; otherwise it has ended.
-        let _ = (self.child.kill(), self.child.wait());
-    }
 }
 
 /// What the kernel must show for every thread of the program.
@@ -111,7 +46,7 @@ async fn it_runs_as_nobody_in_particular_and_does_all_its_work() {
             assert_eq!(program.field("Groups:"), [""]);
             assert_eq!(fs::metadata(world.state().join("ledger.journal")).unwrap().uid(), 64067);
         }
-        program.end();
+        program.end().await;
     }
 }
 
@@ -127,7 +62,7 @@ async fn it_stays_root_without_rights_where_the_folders_are_shut() {
         assert_eq!(program.field("Uid:"), ["0\t0\t0\t0"]);
         assert!(program.log().contains("the service stays root, without capabilities"), "{}", program.log());
     }
-    program.end();
+    program.end().await;
 }
 
 /// The file of `trust` becomes a link that leads out of the configured folders, and the repository changes, so that the
@@ -140,7 +75,7 @@ async fn trust_leads_outside(sandbox: &str, expected: &str) {
     let program = Program::start(&world, sandbox).await;
     program.says("boot file k8s-worker.efi: version 1,").await;
     if program.log().contains("files are not restricted") {
-        program.end();
+        program.end().await;
         return;
     }
     let trust = world.folder.path().join("root.json");
@@ -149,7 +84,7 @@ async fn trust_leads_outside(sandbox: &str, expected: &str) {
     std::os::unix::fs::symlink(outside.path().join("root.json"), &trust).unwrap();
     world.repository.publish(2, &uki());
     program.says(expected).await;
-    program.end();
+    program.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,4 +12,6 @@ mod page;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod region;
+mod reload;
+mod running;
 mod tftp;

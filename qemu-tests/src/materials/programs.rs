@@ -30,7 +30,7 @@ pub struct Programs {
 pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs> {
     report.line("programs: cargo build --release (a few minutes the first time)");
     let target_folder = cache.folder("programs")?;
-    let status = static_build(checkout, "release")
+    let status = static_build(checkout, "release", TARGET)
         .args(["image-builder", "netboot", "firstboot-agent", "registrar"].map(|p| format!("--package={p}")))
         .env("CARGO_TARGET_DIR", &target_folder)
         .status()
@@ -48,12 +48,12 @@ pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs>
 /// `cargo build` with a profile, for programs that need nothing of the machine that they run on. The packages are for the
 /// caller to name.
 #[must_use]
-pub fn static_build(checkout: &Path, profile: &str) -> Command {
+pub fn static_build(checkout: &Path, profile: &str, target: &str) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = sandbox::tied(&cargo);
     command
         .current_dir(checkout)
-        .args(["build", "--profile", profile, "--locked", "--target", TARGET])
+        .args(["build", "--profile", profile, "--locked", "--target", target])
         .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
         // Set for us by `cargo run`; it would undo the setting above for build scripts that look at it.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

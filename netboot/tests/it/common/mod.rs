@@ -153,10 +153,16 @@ impl Netboot {
 }
 
 /// Waits for a state, with an end.
-pub(crate) async fn until(mut reached: impl FnMut() -> bool) {
+#[track_caller]
+pub(crate) fn until(reached: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    until_at(reached, caller)
+}
+
+async fn until_at(mut reached: impl FnMut() -> bool, caller: &std::panic::Location<'_>) {
     let end = std::time::Instant::now() + Duration::from_secs(20);
     while !reached() {
-        assert!(std::time::Instant::now() < end, "the state was not reached in time");
+        assert!(std::time::Instant::now() < end, "{caller}: the state was not reached in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
