@@ -39,7 +39,8 @@ pub async fn watchdog(shared: Arc<Shared>, stop: CancellationToken) {
         let look = Arc::clone(&shared);
         let looked = tokio::task::spawn_blocking(move || {
             let _ = look.store.with(|roster| roster.ledger.len());
-            drop((lock(&look.board), lock(&look.outbox)));
+            drop(lock(&look.board));
+            let _ = look.outbox.waiting();
         });
         match tokio::time::timeout(every, looked).await {
             Ok(Ok(())) => tell(&[NotifyState::Watchdog]),
