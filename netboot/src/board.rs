@@ -28,6 +28,9 @@ struct Entry {
     boot_bytes: u64,
     install_bytes: u64,
     attempt: Option<Uuid>,
+    /// The attempt under which the machine last asked what to do.
+    #[serde(default)]
+    reported: Option<Uuid>,
     lines: Vec<StepLine>,
     #[serde(with = "time::serde::rfc3339")]
     heard: OffsetDateTime,
@@ -131,6 +134,30 @@ impl Board {
         entry.note(now, event);
     }
 
+    /// Since when the power-on lasts that the machine's firmware is in; `None` when what it says next begins another one.
+    #[must_use]
+    pub fn power_on(&self, now: OffsetDateTime, mac: Mac) -> Option<OffsetDateTime> {
+        let entry = self.machines.get(&mac).filter(|entry| !entry.firmware_begins_attempt(now))?;
+        entry.line(Step::PowerOn).map(|line| line.started)
+    }
+
+    /// Since when the last power-on lasts that the machine's firmware began.
+    #[must_use]
+    pub fn last_power_on(&self, mac: Mac) -> Option<OffsetDateTime> {
+        self.machines.get(&mac)?.line(Step::PowerOn).map(|line| line.started)
+    }
+
+    /// The agent asked what to do, under this attempt.
+    pub fn reported(&mut self, now: OffsetDateTime, mac: Mac, attempt: Uuid) {
+        self.entry(now, mac).reported = Some(attempt);
+    }
+
+    /// Whether this is the attempt under which the machine last asked what to do.
+    #[must_use]
+    pub fn is_reported(&self, mac: Mac, attempt: Uuid) -> bool {
+        self.machines.get(&mac).is_some_and(|entry| entry.reported == Some(attempt))
+    }
+
     /// The inventory's name for a machine.
     pub fn set_name(&mut self, now: OffsetDateTime, mac: Mac, name: Option<&str>) {
         self.entry(now, mac).name = name.map(str::to_owned);
@@ -205,6 +232,7 @@ impl Board {
             boot_bytes: 0,
             install_bytes: 0,
             attempt: None,
+            reported: None,
             lines: Vec::new(),
             heard: now,
             firmware_heard: None,

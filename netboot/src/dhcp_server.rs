@@ -3,6 +3,7 @@
 use crate::{
     boot_files::{bios, name_of},
     lan::ears::{Ear, Heard},
+    permit::to_the_millisecond,
     proto::{
         dhcp::{
             decide::{Arch, Arrival, Decision, Destination, Outcome, Policy, Port, Ruling, Starts, answer},
@@ -98,7 +99,7 @@ fn note(shared: &Shared, outcome: &Outcome) {
     let Some(mac) = outcome.mac else { return };
     let Some(how) = outcome.family.title() else { return };
     let now = OffsetDateTime::now_utc();
-    let standing = shared.store.with(|roster| roster.standing(mac));
+    let standing = shared.store.with(|roster| roster.asks(mac, shared.asker(mac, now)));
     let message = match &standing {
         Standing::Listed { installed: true, .. } => format!("asked by {how}; it is installed, so it goes to its disk"),
         Standing::Listed { .. } => format!("asked for a boot server by {how}"),
@@ -116,7 +117,7 @@ fn note(shared: &Shared, outcome: &Outcome) {
     }
 }
 
-fn log(shared: &Shared, subject: &str, line: &str) {
+pub(crate) fn log(shared: &Shared, subject: &str, line: &str) {
     match shared.quiet.due(Instant::now(), subject, line) {
         None => {}
         Some(0) => tracing::info!("{subject}: {line}"),
@@ -130,13 +131,39 @@ struct ByRoster<'a> {
     shared: &'a Shared,
 }
 
+impl ByRoster<'_> {
+    /// Since when the power-on lasts that the machine is in, as its tries have it.
+    fn power_on(&self, now: OffsetDateTime, mac: Mac) -> Option<OffsetDateTime> {
+        lock(&self.shared.board).power_on(now, mac).map(to_the_millisecond)
+    }
+}
+
 impl Policy for ByRoster<'_> {
     fn ruling(&self, mac: Mac, starts: Starts) -> Ruling {
-        match self.shared.store.with(|roster| roster.standing(mac)) {
+        let now = OffsetDateTime::now_utc();
+        let firmware = match starts {
+            Starts::Uki(arch) => arch,
+            Starts::NetworkLoader | Starts::Script => Arch::X86_64,
+        };
+        self.shared.heard_architecture(mac, firmware.name());
+        let asker = self.shared.asker(mac, now);
+        let (standing, tries) =
+            self.shared.store.with(|roster| (roster.asks(mac, asker), roster.tries(mac).cloned().unwrap_or_default()));
+        match standing {
             Standing::NoAssignments => Ruling::Silent("the region has not sent this store's assignments yet".into()),
-            Standing::NotListed => Ruling::Silent("no inventory entry of this store matches it".into()),
+            Standing::NotListed => {
+                Ruling::Silent("no inventory entry of this store matches it, and no window is open for it".into())
+            }
             Standing::Listed { installed: true, machine } => {
                 Ruling::Silent(format!("it is installed as {}: it goes to its disk", machine.name))
+            }
+            Standing::Listed { .. } if !tries.may_go_on(self.power_on(now, mac), now) => {
+                let until = tries.paused_until(now).unwrap_or(now);
+                let (hour, minute, second) = until.time().as_hms();
+                Ruling::Silent(format!(
+                    "{} came to nothing: the next one is answered from {hour:02}:{minute:02}:{second:02} UTC on",
+                    tries.words(now).unwrap_or_default()
+                ))
             }
             Standing::Listed { machine, .. } => {
                 let (template, set) = (&machine.image.template, self.shared.boot.current());
@@ -148,10 +175,6 @@ impl Policy for ByRoster<'_> {
                 };
                 // The network boot program is of use only where a script follows it.
                 let script = bios::script_name(template);
-                let firmware = match starts {
-                    Starts::Uki(arch) => arch,
-                    Starts::NetworkLoader | Starts::Script => Arch::X86_64,
-                };
                 if let Some(file) = set.files.get(&uki).filter(|file| file.architecture != firmware.name()) {
                     let image = &file.architecture;
                     return Ruling::Silent(format!("its image is for {image}, and this machine is {firmware}"));

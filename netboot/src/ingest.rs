@@ -3,7 +3,7 @@
 use crate::{
     outbox::{Offer, PutError, queue::Weight},
     proto::mac::Mac,
-    shared::{Shared, blocking},
+    shared::{Shared, lock},
     store::StoreError,
 };
 use contracts::{
@@ -117,17 +117,35 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether somebody whose MAC address the LAN shows as `seen` may say this: about itself, or about a machine that has asked
+    /// what to do under the attempt of which it speaks. Nobody else knows that attempt, and a machine with several cards, or with a
+    /// bridge, may show another address than the one that it is known by.
+    ///
+    /// # Errors
+    /// The subject that is another machine.
+    pub fn may_speak(&self, seen: Mac, events: &[Incoming]) -> Result<(), String> {
+        let allowed = |incoming: &&Incoming| {
+            let Ok(mac) = incoming.event.subject.parse::<Mac>() else { return true };
+            let attempt = incoming.step.as_ref().and_then(|step| step.attempt);
+            mac == seen || attempt.is_some_and(|attempt| lock(&self.board).is_reported(mac, attempt))
+        };
+        match events.iter().find(|event| !allowed(event)) {
+            None => Ok(()),
+            Some(other) => Err(other.event.subject.clone()),
+        }
+    }
+
     /// Before the event is queued: when the agent hears that it was taken, the permit is used up.
     async fn note_verified(
         self: &Arc<Self>,
         mac: Mac,
-        _step: &StepEvent,
+        step: &StepEvent,
         now: OffsetDateTime,
     ) -> Result<(), IngestError> {
-        let shared = Arc::clone(self);
-        let noted = blocking(move || shared.store.set_installed(mac, now)).await.map_err(IngestError::Store)?;
-        if noted {
-            tracing::info!("{mac} has a verified image on its disk: noted in the ledger");
+        let attempt = step.attempt;
+        let noted = self.note_line(mac, move |roster| roster.installed(mac, attempt, now)).await;
+        if noted.map_err(IngestError::Store)?.is_some() {
+            tracing::info!(%mac, code = "installed", "{mac} has a verified image on its disk: its permit is used up");
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 pub mod accept;
+pub mod admission;
 pub mod beneath;
 pub mod board;
 pub mod boot_files;
@@ -30,6 +31,7 @@ pub mod manager;
 pub mod metrics;
 pub mod outbox;
 pub mod page;
+pub mod permit;
 pub mod proto;
 pub mod quiet_log;
 pub mod region;
@@ -43,3 +45,4 @@ pub mod step_times;
 pub mod store;
 pub mod tftp_server;
 pub mod voucher;
+pub mod windows;

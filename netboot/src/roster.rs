@@ -3,11 +3,16 @@
 //! The ledger is what makes an install permit single-use: a machine whose image was verified on its disk is told
 //! to boot from then on, until the region raises the entry's epoch.
 
-use crate::proto::mac::Mac;
+use crate::{
+    admission::{Asker, Local},
+    permit::Tries,
+    proto::mac::Mac,
+};
 use contracts::store::{MachineSelector, StoreAssignments, StoreMachine};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// One line of the ledger: which entry a machine has, and how far it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +26,12 @@ pub struct Line {
     /// The machine was known here under an older epoch: what is on its disk is not what the region wants there.
     #[serde(default)]
     pub renewed: bool,
+    /// The attempt that was told to install last: only its outcome uses up the permit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Uuid>,
+    /// Power-ons in which it got a boot image, since its last install.
+    #[serde(default)]
+    pub tries: Tries,
 }
 
 impl Line {
@@ -55,6 +66,8 @@ pub struct Roster {
     pub assignments: Option<StoreAssignments>,
     /// The ledger.
     pub ledger: BTreeMap<Mac, Line>,
+    /// What somebody in the store did to windows, by their names.
+    pub windows: BTreeMap<String, Local>,
 }
 
 /// How a machine stands.
@@ -74,27 +87,46 @@ pub enum Standing {
 }
 
 impl Roster {
-    /// How this machine stands.
+    /// How this machine stands, by what it is or has: whether a window would let it in is no question here.
     #[must_use]
     pub fn standing(&self, mac: Mac) -> Standing {
+        self.stands(mac, None)
+    }
+
+    /// How this machine stands when it asks now: an open window may have a place for it.
+    #[must_use]
+    pub fn asks(&self, mac: Mac, asker: Asker<'_>) -> Standing {
+        self.stands(mac, Some(asker))
+    }
+
+    fn stands(&self, mac: Mac, asker: Option<Asker<'_>>) -> Standing {
         let Some(assignments) = &self.assignments else { return Standing::NoAssignments };
-        let Some(machine) = self.entry(&assignments.machines, mac) else { return Standing::NotListed };
+        let Some(machine) = self.entry(&assignments.machines, mac, asker) else { return Standing::NotListed };
         let installed = self.valid_line(machine, mac).is_some_and(|l| matches!(l.progress, Progress::Installed { .. }));
         Standing::Listed { machine: machine.clone(), installed }
     }
 
-    /// The entry that names this MAC; else the spare's entry that it holds; else the first that nobody holds.
-    fn entry<'a>(&self, machines: &'a [StoreMachine], mac: Mac) -> Option<&'a StoreMachine> {
+    /// The entry that names this MAC; else the one that it holds; else the first for spares that nobody holds; else a place
+    /// in a window that lets it in.
+    fn entry<'a>(
+        &'a self,
+        machines: &'a [StoreMachine],
+        mac: Mac,
+        asker: Option<Asker<'_>>,
+    ) -> Option<&'a StoreMachine> {
         let named = |m: &&StoreMachine| matches!(&m.selector, MachineSelector::Mac(text) if text.parse() == Ok(mac));
         if let Some(machine) = machines.iter().find(named) {
             return Some(machine);
         }
-        let any = || machines.iter().filter(|m| m.selector == MachineSelector::Any);
-        any().find(|m| self.valid_line(m, mac).is_some()).or_else(|| any().find(|m| self.holder(m).is_none()))
+        let mut others = machines.iter().filter(|m| !matches!(m.selector, MachineSelector::Mac(_)));
+        let mut spares = machines.iter().filter(|m| m.selector == MachineSelector::Any);
+        let held = others.find(|m| self.valid_line(m, mac).is_some());
+        let free = || spares.find(|m| self.holder(m).is_none());
+        held.or_else(free).or_else(|| self.admitted(machines, mac, asker?))
     }
 
-    /// The machine that holds an entry for spares.
-    fn holder(&self, machine: &StoreMachine) -> Option<Mac> {
+    /// The machine that holds an entry for spares, or a place.
+    pub(crate) fn holder(&self, machine: &StoreMachine) -> Option<Mac> {
         self.ledger.keys().copied().find(|mac| self.valid_line(machine, *mac).is_some())
     }
 
@@ -103,28 +135,67 @@ impl Roster {
         self.ledger.get(&mac).filter(|line| line.entry == machine.name && line.epoch >= machine.epoch)
     }
 
-    /// The line with which a machine takes its entry, if that is news.
+    /// A machine's tries since its last install; none while another order is in force than the one that they were for.
     #[must_use]
-    pub fn bind(&self, mac: Mac, progress: Progress) -> Option<Line> {
-        let Standing::Listed { machine, .. } = self.standing(mac) else { return None };
+    pub fn tries(&self, mac: Mac) -> Option<&Tries> {
+        let Standing::Listed { machine, installed: false } = self.standing(mac) else { return None };
+        self.valid_line(&machine, mac).map(|line| &line.tries)
+    }
+
+    /// The line with which a machine takes its entry, if that is news. It has to be among the entries of its standing.
+    #[must_use]
+    pub fn bind(&self, mac: Mac, progress: Progress, asker: Asker<'_>) -> Option<Line> {
+        let Standing::Listed { machine, .. } = self.asks(mac, asker) else { return None };
         let renewed = self.ledger.contains_key(&mac);
-        let fresh = || Line { entry: machine.name.clone(), epoch: machine.epoch, progress, renewed };
         match self.valid_line(&machine, mac) {
-            None => Some(fresh()),
+            None => Some(Line {
+                entry: machine.name.clone(),
+                epoch: machine.epoch,
+                progress,
+                renewed,
+                attempt: None,
+                tries: Tries::default(),
+            }),
             Some(Line { progress: Progress::Installed { .. }, .. }) => None,
             Some(line) if progress == Progress::None || line.progress == progress => None,
             Some(line) => Some(Line { progress, ..line.clone() }),
         }
     }
 
-    /// The line after a verified install. It keeps the epoch under which the machine was told to install, so that
-    /// a reinstall ordered meanwhile still happens. `None` when there is nothing to note.
+    /// The line with which the try that began with this power-on is counted, and the machine takes its entry. `None` when there
+    /// is nothing to note.
     #[must_use]
-    pub fn installed(&self, mac: Mac, at: OffsetDateTime) -> Option<Line> {
+    pub fn begin_try(&self, mac: Mac, power_on: OffsetDateTime, asker: Asker<'_>) -> Option<Line> {
+        let fresh = self.bind(mac, Progress::None, asker);
+        let known = || self.tries(mac).and_then(|_| self.ledger.get(&mac).cloned());
+        let mut line = fresh.or_else(known)?;
+        line.tries.begin(power_on).then_some(line)
+    }
+
+    /// The line of a machine that is told to install in this attempt. `None` when there is nothing to note.
+    #[must_use]
+    pub fn installing(&self, mac: Mac, attempt: Uuid, asker: Asker<'_>) -> Option<Line> {
+        let fresh = self.bind(mac, Progress::Installing, asker);
+        let known = || self.tries(mac).and_then(|_| self.ledger.get(&mac).cloned());
+        let line = fresh.clone().or_else(known)?;
+        (fresh.is_some() || line.attempt != Some(attempt)).then_some(Line { attempt: Some(attempt), ..line })
+    }
+
+    /// The line after a verified install. It keeps the epoch under which the machine was told to install, so that
+    /// a reinstall ordered meanwhile still happens. What another attempt has to tell than the one that was told to install last is
+    /// of the past. `None` when there is nothing to note.
+    #[must_use]
+    pub fn installed(&self, mac: Mac, attempt: Option<Uuid>, at: OffsetDateTime) -> Option<Line> {
+        let progress = Progress::Installed { at };
         match self.ledger.get(&mac) {
             Some(Line { progress: Progress::Installed { .. }, .. }) => None,
-            Some(line) => Some(Line { progress: Progress::Installed { at }, ..line.clone() }),
-            None => self.bind(mac, Progress::Installed { at }),
+            // Nobody was told to install since the order, or another attempt was.
+            Some(line) if line.progress == Progress::None || line.attempt != attempt => None,
+            Some(line) => Some(Line { progress, tries: Tries::default(), ..line.clone() }),
+            // The ledger was lost; nobody who was not listed could have been told to install.
+            None => self
+                .bind(mac, progress, Asker { now: at, architecture: None })
+                .filter(|_| matches!(self.standing(mac), Standing::Listed { .. })),
         }
     }
 }
@@ -137,6 +208,7 @@ mod tests {
     const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
     const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+    const ASKER: Asker<'_> = Asker { now: NOW, architecture: None };
 
     fn machine(name: &str, selector: MachineSelector, epoch: u64) -> StoreMachine {
         let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
@@ -145,7 +217,7 @@ mod tests {
 
     fn roster(machines: Vec<StoreMachine>) -> Roster {
         let assignments = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines, windows: vec![] };
-        Roster { assignments: Some(assignments), ledger: BTreeMap::new() }
+        Roster { assignments: Some(assignments), ..Roster::default() }
     }
 
     fn standing(roster: &Roster, mac: Mac) -> Option<(String, bool)> {
@@ -163,9 +235,9 @@ mod tests {
         ]);
         assert_eq!(standing(&roster, A).unwrap().0, "spare");
         assert_eq!(standing(&roster, B).unwrap().0, "named", "a named machine leaves the spares alone");
-        let line = roster.bind(A, Progress::None).unwrap();
+        let line = roster.bind(A, Progress::None, ASKER).unwrap();
         roster.ledger.insert(A, line);
-        assert_eq!(roster.bind(A, Progress::None), None, "nothing new");
+        assert_eq!(roster.bind(A, Progress::None, ASKER), None, "nothing new");
         assert_eq!(standing(&roster, A).unwrap().0, "spare");
         assert_eq!(roster.standing(Mac([2; 6])), Standing::NotListed, "the spare's entry is taken");
     }
@@ -173,39 +245,51 @@ mod tests {
     #[test]
     fn installed_lasts_until_the_epoch_grows() {
         let mut roster = roster(vec![machine("spare", MachineSelector::Any, 1)]);
-        let line = roster.bind(A, Progress::Installing).unwrap();
+        let line = roster.bind(A, Progress::Installing, ASKER).unwrap();
         roster.ledger.insert(A, line);
         assert_eq!(standing(&roster, A), Some(("spare".into(), false)));
-        let line = roster.installed(A, NOW).unwrap();
+        let line = roster.installed(A, None, NOW).unwrap();
         roster.ledger.insert(A, line);
         assert_eq!(standing(&roster, A), Some(("spare".into(), true)));
-        assert_eq!(roster.bind(A, Progress::Installing), None, "an installed machine stays installed");
+        assert_eq!(roster.bind(A, Progress::Installing, ASKER), None, "an installed machine stays installed");
         roster.assignments.as_mut().unwrap().machines[0].epoch = 2;
         assert_eq!(standing(&roster, A), Some(("spare".into(), false)));
         assert_eq!(standing(&roster, B), Some(("spare".into(), false)), "the entry is open to another machine");
-        assert_eq!(roster.bind(A, Progress::Installing).unwrap().epoch, 2);
+        assert_eq!(roster.bind(A, Progress::Installing, ASKER).unwrap().epoch, 2);
         assert!(
-            !roster.bind(A, Progress::None).unwrap().is_blank(),
+            !roster.bind(A, Progress::None, ASKER).unwrap().is_blank(),
             "it was installed here before, and is to be again"
         );
-        assert!(roster.bind(B, Progress::None).unwrap().is_blank());
+        assert!(roster.bind(B, Progress::None, ASKER).unwrap().is_blank());
     }
 
     #[test]
     fn a_reinstall_ordered_during_an_install_still_happens() {
         let mut roster = roster(vec![machine("m", MachineSelector::Mac(A.to_string()), 1)]);
-        let line = roster.bind(A, Progress::Installing).unwrap();
+        let line = roster.bind(A, Progress::Installing, ASKER).unwrap();
         roster.ledger.insert(A, line);
         roster.assignments.as_mut().unwrap().machines[0].epoch = 2;
-        let line = roster.installed(A, NOW).unwrap();
+        let line = roster.installed(A, None, NOW).unwrap();
         assert_eq!(line.epoch, 1);
         roster.ledger.insert(A, line);
         assert_eq!(standing(&roster, A), Some(("m".into(), false)));
     }
 
     #[test]
+    fn only_the_attempt_that_was_told_to_install_uses_up_the_permit() {
+        let mut roster = roster(vec![machine("m", MachineSelector::Mac(A.to_string()), 2)]);
+        let (old, new) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let line = roster.installing(A, new, ASKER).unwrap();
+        roster.ledger.insert(A, line);
+        assert_eq!(roster.installing(A, new, ASKER), None, "nothing new");
+        assert_eq!(roster.installed(A, Some(old), NOW), None, "told late, of an install before the order");
+        assert_eq!(roster.installed(A, None, NOW), None);
+        assert!(roster.installed(A, Some(new), NOW).is_some());
+    }
+
+    #[test]
     fn without_assignments_nobody_is_listed() {
         assert_eq!(Roster::default().standing(A), Standing::NoAssignments);
-        assert_eq!(Roster::default().installed(A, NOW), None);
+        assert_eq!(Roster::default().installed(A, None, NOW), None);
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     store::Store,
     tftp_server,
     voucher::Signer,
+    windows,
 };
 use anyhow::{Context, Result};
 use contracts::store::StoreCredential;
@@ -242,6 +243,7 @@ impl Opened {
             assignments_bell: tokio::sync::Notify::new(),
             region_reachable: AtomicBool::new(false),
             guids: Mutex::default(),
+            architectures: Mutex::default(),
             dhcp_servers: Mutex::default(),
             metrics: crate::metrics::Metrics::of(confinement.as_ref()),
             quiet: crate::quiet_log::QuietLog::default(),
@@ -267,6 +269,7 @@ impl Opened {
         tasks.spawn(http::serve::run(web, http::router(of()), stop.clone()));
         tasks.spawn(boot_watch::run(of(), source, stop.clone()));
         tasks.spawn(cache::mirror::run(of(), stop.clone()));
+        tasks.spawn(windows::run(of(), stop.clone()));
         tasks.spawn(region::assignments::run(of(), Arc::clone(&region), stop.clone()));
         tasks.spawn(region::forward::run(of(), region, stop.clone()));
         tasks.spawn(region::relay::run(relay, registrars, stop));

@@ -1,6 +1,7 @@
 //! What the service's tasks share, and the few operations that touch several of its parts.
 
 use crate::{
+    admission::Asker,
     board::Board,
     boot_files::{BootFiles, chain},
     cache::Cache,
@@ -9,9 +10,10 @@ use crate::{
     metrics::Metrics,
     outbox::{Offer, Outbox, queue::Weight},
     page::state::PageState,
+    permit::to_the_millisecond,
     proto::{dhcp::guids::Guids, mac::Mac},
     quiet_log::QuietLog,
-    roster::{Progress, Standing},
+    roster::{Line, Roster, Standing},
     step_times::StepTimesFile,
     store::{Store, StoreError},
     voucher::Signer,
@@ -22,7 +24,7 @@ use contracts::{
     store::StoreCredential,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,6 +37,8 @@ use uuid::Uuid;
 
 /// DHCP servers that are remembered for the status page.
 const MOST_DHCP_SERVERS: usize = 16;
+/// Machines whose processor is remembered.
+const MOST_ARCHITECTURES: usize = 1024;
 
 /// The state of the running service.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ pub struct Shared {
     pub region_reachable: AtomicBool,
     /// GUIDs of DISCOVERs.
     pub guids: Mutex<Guids>,
+    /// Processors of machines whose firmware was heard.
+    pub architectures: Mutex<BTreeMap<Mac, &'static str>>,
     /// DHCP servers that clients have chosen.
     pub dhcp_servers: Mutex<BTreeSet<Ipv4Addr>>,
     /// What is counted.
@@ -97,13 +103,52 @@ impl Shared {
         }
     }
 
-    /// Gives a machine its entry, durably, off the async threads: it waits for the disk.
+    /// Queues an event of another kind of netboot's own.
+    pub(crate) fn post<D: serde::Serialize>(&self, event: &Event<D>, machine: Option<Mac>) {
+        let posted = Offer::new(event, machine, Weight::Outcome).map_err(|e| chain(&e));
+        if let Err(problem) = posted.and_then(|offer| self.outbox.post(offer).map_err(|e| chain(&e))) {
+            tracing::error!("an event about {} is lost: {problem}", event.subject);
+        }
+    }
+
+    /// Who a machine is to windows.
+    #[must_use]
+    pub fn asker(&self, mac: Mac, now: OffsetDateTime) -> Asker<'static> {
+        Asker { now, architecture: lock(&self.architectures).get(&mac).copied() }
+    }
+
+    /// A machine's firmware said which processor it has.
+    pub fn heard_architecture(&self, mac: Mac, architecture: &'static str) {
+        let mut all = lock(&self.architectures);
+        if all.len() < MOST_ARCHITECTURES || all.contains_key(&mac) {
+            all.insert(mac, architecture);
+        }
+    }
+
+    /// Changes a machine's line in the ledger, durably, off the async threads: it waits for the disk. A place that it takes in a
+    /// window is told to the region.
     ///
     /// # Errors
     /// [`StoreError`] when the ledger cannot be written.
-    pub async fn bind(self: &Arc<Self>, mac: Mac, progress: Progress) -> Result<(), StoreError> {
+    pub async fn note_line(
+        self: &Arc<Self>,
+        mac: Mac,
+        decide: impl FnOnce(&Roster) -> Option<Line> + Send + 'static,
+    ) -> Result<Option<Line>, StoreError> {
         let shared = Arc::clone(self);
-        blocking(move || shared.store.bind(mac, progress)).await
+        blocking(move || {
+            let mut before = None;
+            let changed = shared.store.change(mac, |roster| {
+                before = roster.ledger.get(&mac).map(|line| (line.entry.clone(), line.epoch));
+                decide(roster)
+            })?;
+            if let Some(line) = changed.as_ref().filter(|line| before != Some((line.entry.clone(), line.epoch))) {
+                tracing::info!(%mac, entry = line.entry, epoch = line.epoch, "{mac} has the entry {} now", line.entry);
+                shared.place_taken(mac, &line.entry);
+            }
+            Ok(changed)
+        })
+        .await
     }
 
     /// A machine asks for a boot file: from here on it holds its entry. Only machines whose firmware was heard
@@ -112,8 +157,18 @@ impl Shared {
         if !lock(&self.board).firmware_is_booting(OffsetDateTime::now_utc(), mac) {
             return;
         }
-        if let Err(error) = self.bind(mac, Progress::None).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "{mac} could not be given its entry");
+        let now = OffsetDateTime::now_utc();
+        let asker = self.asker(mac, now);
+        let power_on = to_the_millisecond(lock(&self.board).last_power_on(mac).unwrap_or(now));
+        match self.note_line(mac, move |roster| roster.begin_try(mac, power_on, asker)).await {
+            Ok(Some(line)) => {
+                let words = line.tries.words(now).unwrap_or_else(|| "first try".into());
+                tracing::info!(%mac, code = "try", tries = line.tries.count(now), "{mac}: {words} to install {}", line.entry);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "{mac} could not be given its entry");
+            }
         }
     }
 
@@ -126,6 +181,10 @@ impl Shared {
         for machine in &mut machines {
             let Ok(mac) = machine.mac.parse() else { continue };
             let mut template = None;
+            (machine.tries, machine.paused_until) = self.store.with(|roster| {
+                let tries = roster.tries(mac);
+                (tries.map_or(0, |t| t.count(now) as u32), tries.and_then(|t| t.paused_until(now)))
+            });
             if let Standing::Listed { machine: entry, .. } = self.store.with(|r| r.standing(mac)) {
                 machine.name = Some(entry.name);
                 template = Some(entry.image.template);
@@ -141,7 +200,7 @@ impl Shared {
             events_waiting: self.outbox.waiting(),
             events_refused: self.outbox.refused_kept(),
             state_problem: self.state_problem(),
-            windows: vec![],
+            windows: self.store.with(|roster| roster.windows(now)),
             dhcp_servers: lock(&self.dhcp_servers).iter().map(ToString::to_string).collect(),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             machines,

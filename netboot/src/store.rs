@@ -1,15 +1,16 @@
-//! What must outlive a restart: the region's assignments and the ledger, in one journal.
+//! What must outlive a restart: the region's assignments, the ledger and what the store did to windows, in one journal.
 //!
 //! Every change is on the disk before anyone sees it, so nothing is decided from what a power cut could take back. Reading
 //! happens in memory.
 
 use crate::{
+    admission::{Local, WindowError},
     journal::{
         Journal, JournalError,
         format::{Change, Table},
     },
     proto::mac::Mac,
-    roster::{Line, Progress, Roster},
+    roster::{Line, Roster},
 };
 use contracts::store::StoreAssignments;
 use std::{
@@ -21,6 +22,7 @@ use time::OffsetDateTime;
 
 const DOCUMENTS: Table = 1;
 const LEDGER: Table = 2;
+const WINDOWS: Table = 3;
 const ASSIGNMENTS: &str = "assignments";
 
 /// Why the state cannot be opened, read or written.
@@ -98,25 +100,35 @@ impl Store {
     pub fn set_assignments(&self, document: StoreAssignments) -> Result<(), StoreError> {
         let mut journal = writer_of(&self.journal);
         let bytes = serde_json::to_vec(&document).map_err(|e| StoreError::Content("document", e))?;
-        journal.commit(&[Change::Put(DOCUMENTS, ASSIGNMENTS.into(), bytes)]).map_err(StoreError::Journal)?;
-        self.roster.write().unwrap_or_else(PoisonError::into_inner).assignments = Some(document);
+        let mut changes = vec![Change::Put(DOCUMENTS, ASSIGNMENTS.into(), bytes)];
+        // What the store did to windows that are gone, or that the region changed, counts no more.
+        let stale = self.with(|roster| roster.stale_windows(&document));
+        changes.extend(stale.iter().map(|name| Change::Delete(WINDOWS, name.clone())));
+        journal.commit(&changes).map_err(StoreError::Journal)?;
+        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+        roster.windows.retain(|name, _| !stale.contains(name));
+        roster.assignments = Some(document);
         Ok(())
     }
 
-    /// Gives a machine its entry, durably.
+    /// Changes a window, durably: `decide` sees what is so now.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing has changed.
-    pub fn bind(&self, mac: Mac, progress: Progress) -> Result<(), StoreError> {
-        self.change(mac, |roster| roster.bind(mac, progress)).map(drop)
-    }
-
-    /// Notes a verified install, durably. True when that was news.
-    ///
-    /// # Errors
-    /// [`StoreError`]; then nothing has changed.
-    pub fn set_installed(&self, mac: Mac, at: OffsetDateTime) -> Result<bool, StoreError> {
-        self.change(mac, |roster| roster.installed(mac, at)).map(|line| line.is_some())
+    /// What `decide` objects to, inside; [`StoreError`] when it cannot be written down. Then nothing has changed.
+    pub fn change_window(
+        &self,
+        decide: impl FnOnce(&Roster) -> Result<Local, WindowError>,
+    ) -> Result<Result<Local, WindowError>, StoreError> {
+        let mut journal = writer_of(&self.journal);
+        let local = match self.with(decide) {
+            Ok(local) => local,
+            Err(error) => return Ok(Err(error)),
+        };
+        let bytes = serde_json::to_vec(&local).map_err(|e| StoreError::Content("window", e))?;
+        journal.commit(&[Change::Put(WINDOWS, local.of.name.clone(), bytes)]).map_err(StoreError::Journal)?;
+        let mut roster = self.roster.write().unwrap_or_else(PoisonError::into_inner);
+        roster.windows.insert(local.of.name.clone(), local.clone());
+        Ok(Ok(local))
     }
 
     /// Changes a line of the ledger: `decide` sees what is so now, and the line that it gives is on the disk when this returns.
@@ -168,17 +180,30 @@ fn read(journal: &Journal, problems: &mut Vec<String>) -> Result<Roster, StoreEr
             (Err(error), _) => problems.push(format!("the ledger has a line of `{key}`: {error}")),
         }
     }
+    for key in journal.keys(WINDOWS) {
+        let bytes = journal.get(WINDOWS, key).map_err(StoreError::Journal)?.unwrap_or_default();
+        match serde_json::from_slice(&bytes) {
+            Ok(local) => drop(roster.windows.insert(key.to_owned(), local)),
+            // It counts as never opened, or as the region has it.
+            Err(error) => problems.push(format!("what was done to the window {key} is unreadable: {error}")),
+        }
+    }
     Ok(roster)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::roster::Standing;
+    use crate::{
+        admission::Asker,
+        roster::{Progress, Standing},
+    };
     use contracts::{
         assignment::ImageRef,
         store::{MachineSelector, StoreMachine},
     };
+
+    const ASKER: Asker<'_> = Asker { now: OffsetDateTime::UNIX_EPOCH, architecture: None };
 
     #[test]
     fn an_installed_machine_stays_installed_over_a_restart() {
@@ -192,9 +217,10 @@ mod tests {
             let store = Store::open(folder.path()).unwrap();
             assert_eq!(store.with(|r| r.standing(mac)), Standing::NoAssignments);
             store.set_assignments(document.clone()).unwrap();
-            store.bind(mac, Progress::Installing).unwrap();
-            assert!(store.set_installed(mac, OffsetDateTime::UNIX_EPOCH).unwrap());
-            assert!(!store.set_installed(mac, OffsetDateTime::UNIX_EPOCH).unwrap(), "said twice, noted once");
+            store.change(mac, |r| r.bind(mac, Progress::Installing, ASKER)).unwrap();
+            let installed = || store.change(mac, |r| r.installed(mac, None, OffsetDateTime::UNIX_EPOCH)).unwrap();
+            assert!(installed().is_some());
+            assert!(installed().is_none(), "said twice, noted once");
         }
         let store = Store::open(folder.path()).unwrap();
         assert_eq!(store.with(|r| r.assignments.clone()), Some(document));
@@ -217,7 +243,8 @@ mod tests {
             let store = Store::open(folder.path()).unwrap();
             store.set_assignments(document).unwrap();
             for n in 1..=3 {
-                store.set_installed(Mac([2, 0, 0, 0, 0, n]), OffsetDateTime::UNIX_EPOCH).unwrap();
+                let mac = Mac([2, 0, 0, 0, 0, n]);
+                store.change(mac, |r| r.installed(mac, None, OffsetDateTime::UNIX_EPOCH)).unwrap();
             }
         }
         let path = folder.path().join("ledger.journal");

@@ -2,6 +2,7 @@
 
 use super::{ApiError, Peer};
 use crate::{
+    admission::Asker,
     boot_files::{chain, name_of},
     ingest::{self, IngestError},
     outbox::PutError,
@@ -82,16 +83,40 @@ pub async fn machines(
         tracing::warn!("{} says that it is {mac}, the LAN shows {seen}", peer.0.ip());
     }
     let store = shared.credential.store.clone();
-    let verdict = shared
-        .store
-        .with(|roster| learn_again(roster, mac, &store, &report.facts, decide(roster, mac, report.boot_mode)));
-    let verdict = check_image(&shared, verdict);
-    if let Some(progress) = verdict.note {
-        shared.bind(mac, progress).await.map_err(|e| internal(&e))?;
+    let (now, attempt) = (OffsetDateTime::now_utc(), report.attempt);
+    lock(&shared.board).reported(now, mac, attempt);
+    let asker = shared.asker(mac, now);
+    let judge = || {
+        let verdict = shared
+            .store
+            .with(|roster| learn_again(roster, mac, &store, &report.facts, decide(roster, mac, &report, asker)));
+        check_image(&shared, verdict)
+    };
+    let mut verdict = judge();
+    let noted = match verdict.note {
+        Note::Nothing => Ok(None),
+        Note::Hold => shared.note_line(mac, move |roster| roster.bind(mac, Progress::None, asker)).await,
+        Note::Installing => shared.note_line(mac, move |roster| roster.installing(mac, attempt, asker)).await,
+        Note::Installed => {
+            let learn = move |roster: &Roster| {
+                let progress = Progress::Installed { at: now };
+                roster.installed(mac, Some(attempt), now).or_else(|| roster.bind(mac, progress, asker))
+            };
+            shared.note_line(mac, learn).await
+        }
+    };
+    noted.map_err(|e| internal(&e))?;
+    // Another machine may have taken the last free entry a moment ago.
+    let holds = shared.store.with(|roster| matches!(roster.standing(mac), Standing::Listed { .. }));
+    if verdict.note != Note::Nothing && !holds {
+        verdict = judge();
     }
-    let now = OffsetDateTime::now_utc();
     lock(&shared.board).set_name(now, mac, verdict.name.as_deref());
-    tracing::info!("{mac}: {:?} ({:?}): {}", verdict.assignment.action, report.boot_mode, verdict.assignment.reason);
+    let action = format!("{:?}", verdict.assignment.action).to_lowercase();
+    tracing::info!(
+        %mac, path = "machines", code = action, %attempt,
+        "{mac}: {action} ({:?}): {}", report.boot_mode, verdict.assignment.reason
+    );
     let relay = format!("{}:{}", shared.address, shared.config.now().relay_port);
     let server_name = shared.credential.server_name.clone();
     let registrars = vec![RegistrarEndpoint { relay, server_name }];
@@ -102,13 +127,26 @@ pub async fn machines(
 #[derive(Debug, Clone, PartialEq)]
 struct Verdict {
     assignment: Assignment,
-    note: Option<Progress>,
+    note: Note,
     name: Option<String>,
+}
+
+/// What the ledger is to note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Note {
+    /// Nothing new.
+    Nothing,
+    /// It holds its entry.
+    Hold,
+    /// It is told to install in this attempt.
+    Installing,
+    /// Its disk holds a verified image.
+    Installed,
 }
 
 /// What a machine is to do. A system that started from its disk always goes on: nothing that this store knows or
 /// lost may stop it from working.
-fn decide(roster: &Roster, mac: Mac, mode: BootMode) -> Verdict {
+fn decide(roster: &Roster, mac: Mac, report: &MachineReport, asker: Asker<'_>) -> Verdict {
     let say = |action, reason: String, note, name| Verdict {
         assignment: Assignment {
             version: contracts::VERSION,
@@ -122,30 +160,34 @@ fn decide(roster: &Roster, mac: Mac, mode: BootMode) -> Verdict {
         note,
         name,
     };
-    match (roster.standing(mac), mode) {
+    match (roster.asks(mac, asker), report.boot_mode) {
         (Standing::Listed { machine, .. }, BootMode::Installed) => {
-            // A store whose ledger was lost learns again who is installed here, and leaves known lines alone.
-            let unknown = !roster.ledger.contains_key(&mac);
-            let note = unknown.then(|| Progress::Installed { at: OffsetDateTime::now_utc() });
+            // A store whose ledger was lost learns again who is installed here. Of known lines only the one of this very install
+            // is concerned: its first start has the install's attempt, and what it said before the restart may be lost.
+            let line = roster.ledger.get(&mac);
+            let note = match line.is_none_or(|line| line.attempt == Some(report.attempt)) {
+                true => Note::Installed,
+                false => Note::Nothing,
+            };
             say(Action::Boot, format!("{} started from its disk", machine.name), note, Some(machine.name))
         }
-        (_, BootMode::Installed) => say(Action::Boot, "an installed system goes on".into(), None, None),
+        (_, BootMode::Installed) => say(Action::Boot, "an installed system goes on".into(), Note::Nothing, None),
         (Standing::NoAssignments, _) => {
             let reason = "this store has not heard from its region yet: the machine waits until the line is up";
-            say(Action::Wait, reason.into(), None, None)
+            say(Action::Wait, reason.into(), Note::Nothing, None)
         }
         (Standing::NotListed, _) => {
-            let reason = "no inventory entry of this store matches this machine, and no place for a spare is free: \
-                          tell support its MAC address";
-            say(Action::Refuse, format!("{reason} {mac}"), None, None)
+            let reason = "no inventory entry of this store matches this machine, no place for a spare is free and no window is \
+                          open for it: tell support its MAC address";
+            say(Action::Refuse, format!("{reason} {mac}"), Note::Nothing, None)
         }
         (Standing::Listed { machine, installed: true }, _) => {
             let reason = format!("{} is installed: it starts from its disk", machine.name);
-            say(Action::Boot, reason, None, Some(machine.name))
+            say(Action::Boot, reason, Note::Nothing, Some(machine.name))
         }
         (Standing::Listed { machine, installed: false }, _) => {
             let reason = format!("{} gets the template {}", machine.name, machine.image.template);
-            let mut verdict = say(Action::Install, reason, Some(Progress::Installing), Some(machine.name));
+            let mut verdict = say(Action::Install, reason, Note::Installing, Some(machine.name));
             verdict.assignment.image = Some(machine.image);
             verdict
         }
@@ -169,7 +211,7 @@ fn learn_again(roster: &Roster, mac: Mac, store: &str, facts: &MachineFacts, ver
     let name = verdict.name.as_deref().unwrap_or("this machine");
     let reason = format!("{name} was installed in this store before: it starts from its disk");
     let assignment = Assignment { action: Action::Boot, reason, image: None, ..verdict.assignment };
-    Verdict { assignment, note: Some(Progress::Installed { at: OffsetDateTime::now_utc() }), name: verdict.name }
+    Verdict { assignment, note: Note::Installed, name: verdict.name }
 }
 
 /// A machine whose image cannot be had waits, instead of failing halfway.
@@ -185,13 +227,25 @@ fn check_image(shared: &Shared, verdict: Verdict) -> Verdict {
     let why = boot.problem.as_deref().unwrap_or("it is still being verified");
     let reason = format!("the image {} is not ready in this store: {why}", image.template);
     let assignment = Assignment { action: Action::Wait, reason, image: None, ..verdict.assignment };
-    Verdict { assignment, note: Some(Progress::None), name: verdict.name }
+    Verdict { assignment, note: Note::Hold, name: verdict.name }
 }
 
 /// `POST /v1/events`.
-pub async fn events(State(shared): Service, body: Body) -> Result<StatusCode, ApiError> {
+pub async fn events(
+    State(shared): Service,
+    Extension(peer): Extension<Peer>,
+    body: Body,
+) -> Result<StatusCode, ApiError> {
     let bytes = read(body, LARGEST_BATCH).await?;
     let events = ingest::read(&bytes).map_err(|e| bad(&e))?;
+    if let Some(seen) = peer.mac(&shared)
+        && let Err(other) = shared.may_speak(seen, &events)
+    {
+        let line = format!("events about {} are refused: the LAN shows {seen}", other.escape_default());
+        crate::dhcp_server::log(&shared, &seen.to_string(), &line);
+        let message = format!("{} is not the machine {other}", peer.0.ip());
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not-your-machine", message));
+    }
     shared.ingest(events).await.map_err(|error| match error {
         IngestError::Queue(full @ PutError::Full(_)) => unavailable("queue-full", &full),
         IngestError::Queue(PutError::Disk(text)) => internal(&PutError::Disk(text)),
@@ -213,6 +267,15 @@ pub async fn vouchers(
         let message = format!("{} is not a neighbour on the store LAN: ask from a machine on it", peer.0.ip());
         ApiError::new(StatusCode::CONFLICT, "not-a-neighbour", message)
     })?;
+    let (code, why) = match shared.store.with(|roster| roster.standing(mac)) {
+        Standing::Listed { .. } => ("", ""),
+        Standing::NoAssignments => ("no-assignments", "this store has not heard from its region yet"),
+        Standing::NotListed => ("not-admitted", "no inventory entry and no window of this store has it"),
+    };
+    if !code.is_empty() {
+        crate::dhcp_server::log(&shared, &mac.to_string(), &format!("no voucher: {why}"));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, code, format!("the store does not vouch for {mac}: {why}")));
+    }
     let statement = VoucherStatement {
         version: contracts::VERSION,
         store: shared.credential.store.clone(),
@@ -241,22 +304,43 @@ mod tests {
         let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Any, image, epoch: 1 };
         let document =
             StoreAssignments { version: 1, store: "s".into(), generation: 1, machines: vec![machine], windows: vec![] };
-        Roster { assignments: Some(document), ledger: Default::default() }
+        Roster { assignments: Some(document), ..Roster::default() }
+    }
+
+    const ASKER: Asker<'_> = Asker { now: OffsetDateTime::UNIX_EPOCH, architecture: None };
+
+    fn report(mode: BootMode) -> MachineReport {
+        let facts = serde_json::json!({
+            "version": 1, "firmware": "uefi", "cpus": 1, "memory_bytes": 1, "nics": [], "disks": [],
+            "smbios": {"manufacturer": "", "product": "", "serial": "", "uuid": ""},
+        });
+        MachineReport {
+            version: 1,
+            attempt: uuid::Uuid::from_u128(1),
+            boot_mode: mode,
+            mac: MAC.to_string(),
+            boot_id: String::new(),
+            facts: serde_json::from_value(facts).unwrap(),
+        }
+    }
+
+    fn judged(roster: &Roster, mac: Mac, mode: BootMode) -> Verdict {
+        decide(roster, mac, &report(mode), ASKER)
     }
 
     fn action(roster: &Roster, mode: BootMode) -> Action {
-        decide(roster, MAC, mode).assignment.action
+        judged(roster, MAC, mode).assignment.action
     }
 
     #[test]
     fn each_standing_has_its_action() {
         let mut roster = roster();
         assert_eq!(action(&roster, BootMode::Installer), Action::Install);
-        assert_eq!(decide(&roster, MAC, BootMode::Installer).note, Some(Progress::Installing));
-        let line = roster.installed(MAC, OffsetDateTime::UNIX_EPOCH).unwrap();
+        assert_eq!(judged(&roster, MAC, BootMode::Installer).note, Note::Installing);
+        let line = roster.bind(MAC, Progress::Installed { at: OffsetDateTime::UNIX_EPOCH }, ASKER).unwrap();
         roster.ledger.insert(MAC, line);
         assert_eq!(action(&roster, BootMode::Installer), Action::Boot);
-        let other = decide(&roster, Mac([2; 6]), BootMode::Installer).assignment;
+        let other = judged(&roster, Mac([2; 6]), BootMode::Installer).assignment;
         assert_eq!(other.action, Action::Refuse);
         assert!(other.reason.contains("02:02:02:02:02:02"));
         assert_eq!(action(&Roster::default(), BootMode::Installer), Action::Wait);
@@ -278,19 +362,19 @@ mod tests {
         };
         let mut roster = roster();
         let asked = |roster: &Roster, facts: &MachineFacts| {
-            learn_again(roster, MAC, "s", facts, decide(roster, MAC, BootMode::Installer))
+            learn_again(roster, MAC, "s", facts, judged(roster, MAC, BootMode::Installer))
         };
         let own = facts("s", &MAC.to_string());
         let verdict = asked(&roster, &own);
         assert_eq!(verdict.assignment.action, Action::Boot);
-        assert!(matches!(verdict.note, Some(Progress::Installed { .. })));
-        let line = roster.bind(MAC, Progress::None).unwrap();
+        assert_eq!(verdict.note, Note::Installed);
+        let line = roster.bind(MAC, Progress::None, ASKER).unwrap();
         roster.ledger.insert(MAC, line);
         assert_eq!(asked(&roster, &own).assignment.action, Action::Boot, "its firmware has asked for the boot image");
         for other in [facts("another", &MAC.to_string()), facts("s", "02:02:02:02:02:02")] {
             assert_eq!(asked(&roster, &other).assignment.action, Action::Install, "{other:?}");
         }
-        let line = roster.bind(MAC, Progress::Installing).unwrap();
+        let line = roster.bind(MAC, Progress::Installing, ASKER).unwrap();
         roster.ledger.insert(MAC, line);
         assert_eq!(asked(&roster, &own).assignment.action, Action::Install, "the ledger knows better");
     }
@@ -299,9 +383,19 @@ mod tests {
     fn an_installed_system_always_goes_on() {
         assert_eq!(action(&Roster::default(), BootMode::Installed), Action::Boot);
         let mut roster = roster();
-        let verdict = decide(&roster, MAC, BootMode::Installed);
+        let verdict = judged(&roster, MAC, BootMode::Installed);
         assert_eq!(verdict.assignment.action, Action::Boot);
-        assert!(matches!(verdict.note, Some(Progress::Installed { .. })), "a lost ledger learns again");
+        assert_eq!(verdict.note, Note::Installed, "a lost ledger learns again");
+        let line = roster.installing(MAC, uuid::Uuid::from_u128(1), ASKER).unwrap();
+        roster.ledger.insert(MAC, line);
+        assert_eq!(
+            judged(&roster, MAC, BootMode::Installed).note,
+            Note::Installed,
+            "the first start of this very install"
+        );
+        let line = roster.installing(MAC, uuid::Uuid::from_u128(2), ASKER).unwrap();
+        roster.ledger.insert(MAC, line);
+        assert_eq!(judged(&roster, MAC, BootMode::Installed).note, Note::Nothing, "the install before the order");
         roster.assignments.as_mut().unwrap().machines.clear();
         assert_eq!(action(&roster, BootMode::Installed), Action::Boot);
     }

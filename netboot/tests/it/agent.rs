@@ -14,7 +14,7 @@ use uuid::Uuid;
 fn report(mac: &str, mode: &str) -> Value {
     let smbios = json!({ "manufacturer": "", "product": "", "serial": "", "uuid": "" });
     json!({
-        "version": 1, "attempt": Uuid::new_v4(), "boot_mode": mode, "mac": mac, "boot_id": "b",
+        "version": 1, "attempt": Uuid::from_u128(1), "boot_mode": mode, "mac": mac, "boot_id": "b",
         "facts": { "version": 1, "firmware": "uefi", "smbios": smbios, "cpus": 2, "memory_bytes": 1, "disks": [], "nics": [] },
     })
 }
