@@ -18,6 +18,7 @@ pub mod host;
 pub mod journey;
 pub mod lan;
 pub mod materials;
+pub mod netboot_bench;
 pub mod process;
 pub mod report;
 pub mod sandbox;

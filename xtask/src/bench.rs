@@ -2,6 +2,7 @@
 
 mod build;
 mod journey;
+mod netboot;
 
 use crate::{output, setup};
 use anyhow::{Context as _, Result, bail};
@@ -9,6 +10,8 @@ use clap::{Args, ValueEnum};
 use qemu_tests::whole_file;
 use serde::Serialize;
 use std::{fmt::Write as _, path::PathBuf};
+
+pub(crate) use netboot::{INSIDE as INSIDE_NETBOOT, inside as inside_netboot};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -22,6 +25,9 @@ pub struct Arguments {
     /// How often; the median counts.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     samples: u8,
+    /// Only this part of `netboot`; may be given several times.
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Vec<netboot::Part>,
     /// Install what the host lacks without asking.
     #[arg(long)]
     yes: bool,
@@ -33,6 +39,8 @@ enum Name {
     Journey,
     /// image-builder against mmdebstrap with mkfs.erofs, and against mkosi, from the same package files.
     Build,
+    /// netboot against dnsmasq, tftpd-hpa and nginx with the same files and clients; its memory, its size, a boot storm.
+    Netboot,
 }
 
 /// One line of the table.
@@ -66,8 +74,9 @@ impl Row {
             unit: "s",
             ours,
             peer_name: peer_name.into(),
-            peer: Some(peer),
-            ratio: Some(ratio),
+            // Not a number: there is no peer.
+            peer: Some(peer).filter(|peer| !peer.is_nan()),
+            ratio: Some(ratio).filter(|ratio| !ratio.is_nan()),
             op: "<=",
             bar,
             // Not a number holds nothing.
@@ -78,6 +87,13 @@ impl Row {
 }
 
 impl Row {
+    /// A row of side-by-side samples; larger is better.
+    fn at_least(what: &str, unit: &'static str, peer_name: &str, bar: f64, pairs: &[(f64, f64)]) -> Self {
+        let row = Self::at_most(what, peer_name, None, pairs);
+        let holds = row.ratio.is_some_and(|ratio| ratio >= bar);
+        Self { unit, op: ">=", bar: Some(bar), holds, ..row }
+    }
+
     /// A row whose bar is on our own value; the peer's is for comparison.
     fn value_at_most(what: &str, unit: &'static str, peer_name: &str, bar: f64, pairs: &[(f64, f64)]) -> Self {
         let row = Self::at_most(what, peer_name, None, pairs);
@@ -103,6 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let rows = match arguments.name {
         Name::Journey => journey::run(arguments.samples)?,
         Name::Build => build::run(arguments.samples)?,
+        Name::Netboot => netboot::run(&arguments.only, arguments.samples)?,
     };
     output::results().line(table(&rows));
     if let Some(file) = &arguments.json {
@@ -155,6 +172,9 @@ mod tests {
         assert!(table(&[row]).contains("<= 2.5  yes"));
         let memory = Row::value_at_most("m", "MiB", "p", 512.0, &[(500.0, 90.0), (600.0, 90.0), (400.0, 90.0)]);
         assert!(memory.holds && memory.unit == "MiB" && memory.ours == 500.0);
+        assert!(Row::at_least("t", "MiB/s", "p", 1.0, &[(2.0, 2.0)]).holds);
+        assert!(!Row::at_least("t", "MiB/s", "p", 1.0, &[(1.9, 2.0)]).holds);
+        assert!(!Row::at_least("t", "MiB/s", "p", 1.0, &[]).holds);
         assert!(!Row::value_at_most("m", "MiB", "p", 512.0, &[]).holds);
     }
 }

@@ -50,6 +50,12 @@ pub enum Command {
     Bench(bench::Arguments),
     /// Build the programs as they are handed out into dist/, static and stripped.
     Dist(dist::Arguments),
+    /// What `bench netboot` starts in the world that it made.
+    #[command(hide = true, name = bench::INSIDE_NETBOOT)]
+    InsideBench {
+        /// The plan.
+        plan: PathBuf,
+    },
     /// What `demo` and `e2e` start in the world that they made.
     #[command(hide = true, name = e2e::INSIDE)]
     Inside {
@@ -64,7 +70,7 @@ pub enum Command {
 /// When it fails; [`explain`] shows why and what to do next.
 pub fn run(command: Command) -> Result<()> {
     // Inside the world the first process ends with the one that made it.
-    if !matches!(command, Command::Inside { .. }) {
+    if !matches!(command, Command::Inside { .. } | Command::InsideBench { .. }) {
         interrupt::end_on_signals()?;
     }
     match command {
@@ -78,6 +84,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Dist(arguments) => dist::run(&arguments),
         Command::Inside { plan } => e2e::inside(&plan),
+        Command::InsideBench { plan } => bench::inside_netboot(&plan),
     }
 }
 

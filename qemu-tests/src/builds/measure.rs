@@ -67,6 +67,12 @@ fn memory_kib(first: u32) -> u64 {
     below(first, &parents()).iter().map(of).sum()
 }
 
+/// A process and all below it.
+#[must_use]
+pub fn family(id: u32) -> Vec<u32> {
+    below(id, &parents()).into_iter().collect()
+}
+
 /// Every process and its parent.
 fn parents() -> BTreeMap<u32, u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -10,6 +10,7 @@ pub mod image;
 pub mod kubernetes;
 pub mod lab;
 pub mod neighbours;
+pub mod netboot_peers;
 pub mod openstack;
 pub mod programs;
 pub mod region;

@@ -44,6 +44,12 @@ impl Service {
         Ok(())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the program.
     pub fn stop(&mut self) {
         // It may have ended already, and that is all right.

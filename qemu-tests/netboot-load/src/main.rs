@@ -1,0 +1,5 @@
+//! See [`netboot_load`].
+
+fn main() -> anyhow::Result<()> {
+    netboot_load::main()
+}

@@ -1,0 +1,21 @@
+//! Clients, started in their namespace.
+
+use super::{
+    inside::Bench,
+    network::{ADDRESS, CLIENTS, FIRST},
+};
+use crate::process;
+use anyhow::{Context as _, Result};
+use netboot_load::report::Report;
+
+/// Runs the load program and reads its result.
+///
+/// # Errors
+/// When it fails.
+pub fn load(bench: &Bench<'_>, kind: &str, clients: u32, more: &[&str]) -> Result<Report> {
+    let mut command = bench.root.command_in(CLIENTS, &bench.plan.load);
+    command.arg(kind).args(["--server", &ADDRESS.to_string(), "--first", &FIRST.to_string()]);
+    command.args(["--clients", &clients.to_string()]).args(more);
+    let text = process::output(&mut command)?;
+    serde_json::from_str(&text).context("reading the load program's result")
+}

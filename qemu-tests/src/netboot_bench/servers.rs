@@ -1,0 +1,246 @@
+//! The servers, each started alone in the server's namespace, and what they cost.
+
+use super::{
+    inside::{Bench, LARGE, SMALL},
+    network::{ADDRESS, CLIENTS, CLIENTS_AT_MOST, REGION, SERVER},
+};
+use crate::{
+    process,
+    world::{addresses as at, root::Root, service::Service},
+};
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// A server under measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// Ours.
+    Netboot,
+    /// Debian's.
+    Dnsmasq,
+    /// Debian's.
+    Tftpd,
+    /// Debian's nginx-light.
+    Nginx,
+}
+
+impl Server {
+    /// Its name in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Netboot => "netboot",
+            Self::Dnsmasq => "dnsmasq",
+            Self::Tftpd => "tftpd-hpa",
+            Self::Nginx => "nginx",
+        }
+    }
+}
+
+/// A running server. Ends when dropped.
+#[derive(Debug)]
+pub struct Running {
+    service: Service,
+}
+
+impl Running {
+    /// Starts one and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn start(bench: &Bench<'_>, server: Server) -> Result<Self> {
+        let (root, logs) = (&bench.root, &bench.logs);
+        let files = bench.files.display();
+        let service = match server {
+            Server::Dnsmasq => {
+                let mut command = root.command_in(SERVER, "dnsmasq");
+                command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--enable-tftp"]);
+                command.args(["--user=root", "--interface=eth0", "--bind-interfaces", "--log-facility=-"]);
+                // Its default of 50 transfers would make most clients wait.
+                command.args(["--tftp-max=1000".to_owned(), format!("--tftp-root={files}")]);
+                Service::start("dnsmasq", &mut command, logs)?
+            }
+            Server::Tftpd => {
+                let mut command = root.command_in(SERVER, "in.tftpd");
+                command.args(["--foreground", "--user", "root", "--address", &format!("{ADDRESS}:69"), "--secure"]);
+                Service::start("tftpd-hpa", command.arg(files.to_string()), logs)?
+            }
+            Server::Nginx => {
+                let config = bench.plan.run.join("nginx.conf");
+                fs::write(&config, nginx(&bench.plan.run, &bench.files)).context("writing nginx's configuration")?;
+                let mut command = root.command_in(SERVER, "nginx");
+                Service::start("nginx", command.arg("-c").arg(&config), logs)?
+            }
+            Server::Netboot => {
+                let config = netboot(bench)?;
+                let mut command = root.command_in(SERVER, &bench.plan.netboot);
+                Service::start("netboot", command.arg("serve").arg("--config").arg(&config), logs)?
+            }
+        };
+        let mut running = Self { service };
+        let begin = Instant::now();
+        while !serves(bench, server)? {
+            running.service.check()?;
+            ensure!(begin.elapsed() < Duration::from_secs(30), "{} does not serve after 30 s", server.name());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(running)
+    }
+
+    /// Its process and all below it.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        crate::builds::measure::family(self.service.id())
+    }
+
+    /// Seconds of processor that it has used, in user and kernel mode; of children that are gone, too.
+    #[must_use]
+    pub fn processor_seconds(&self) -> f64 {
+        let ticks: u64 = self.processes().into_iter().map(ticks).sum();
+        // USER_HZ is 100 on every architecture that this runs on.
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let seconds = ticks as f64 / 100.0;
+        seconds
+    }
+
+    /// Resident memory in MiB.
+    #[must_use]
+    pub fn resident_mib(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        mib(self.processes().into_iter().map(resident_kib).sum())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // nginx's and tftpd's own children would go on serving.
+        for id in self.processes() {
+            let Ok(id) = i32::try_from(id) else { continue };
+            // It may have ended already, and that is all right.
+            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+        }
+        self.service.stop();
+    }
+}
+
+/// Fields 14 to 17 of proc_pid_stat(5): own and dead children's time.
+fn ticks(id: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+fn resident_kib(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Asks for the last byte of each file, as any client could.
+fn serves(bench: &Bench<'_>, server: Server) -> Result<bool> {
+    for template in [LARGE, SMALL] {
+        let url = match server {
+            Server::Dnsmasq | Server::Tftpd => {
+                // curl fetches the whole file by TFTP, so it asks for one that is not there: an answer is an answer.
+                let mut ask = bench.root.command_in(CLIENTS, "curl");
+                ask.args(["--silent", "--max-time", "2", "--output", "/dev/null", &format!("tftp://{ADDRESS}/none")]);
+                // 68: "file not found on server".
+                return Ok(ask.status().context("starting curl")?.code() == Some(68));
+            }
+            Server::Nginx | Server::Netboot => format!("http://{ADDRESS}/boot/{template}.efi"),
+        };
+        let mut ask = bench.root.command_in(CLIENTS, "curl");
+        ask.args(["--silent", "--fail", "--head", "--max-time", "2", "--output", "/dev/null", &url]);
+        if !ask.status().context("starting curl")?.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn nginx(run: &Path, files: &Path) -> String {
+    let (run, files) = (run.display(), files.display());
+    format!(
+        "daemon off;\nuser root;\nworker_processes auto;\npid {run}/nginx.pid;\nerror_log stderr;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n access_log off;\n sendfile on;\n tcp_nopush on;\n types {{ application/efi efi; }}\n\
+         client_body_temp_path {run}/nginx-body;\n proxy_temp_path {run}/nginx-proxy;\n\
+         fastcgi_temp_path {run}/nginx-fastcgi;\n uwsgi_temp_path {run}/nginx-uwsgi;\n scgi_temp_path {run}/nginx-scgi;\n\
+         server {{ listen {ADDRESS}:80; location /boot/ {{ alias {files}/; }} }}\n}}\n"
+    )
+}
+
+/// netboot's configuration, with a state of its own for each start.
+fn netboot(bench: &Bench<'_>) -> Result<PathBuf> {
+    let config = bench.plan.run.join("netboot.yaml");
+    let text = json!({
+        "apiVersion": "shelfboot.dev/v1", "kind": "Netboot", "interface": "eth0", "address": ADDRESS,
+        "repository": bench.repository, "trust": bench.plan.keys.join("tuf/1.root.json"),
+        "state": bench.plan.run.join("netboot-state"), "credential": bench.registrar.credential,
+    });
+    fs::write(&config, format!("{text:#}\n")).context("writing netboot's configuration")?;
+    Ok(config)
+}
+
+/// The region: it tells netboot which machines are the store's.
+#[derive(Debug)]
+pub struct Registrar {
+    /// The store's credential.
+    pub credential: PathBuf,
+    _service: Service,
+}
+
+impl Registrar {
+    /// Starts it; the inventory has one machine for each client, all with the small image, and one with the large.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub async fn start(plan: &super::Plan, root: &Root, logs: &Path) -> Result<Self> {
+        let folder = plan.run.join("registrar");
+        process::output(std::process::Command::new("cp").arg("-a").arg(&plan.registrar_state).arg(&folder))?;
+        let credential = plan.run.join("store.json");
+        let mut add = root.command(&plan.registrar);
+        let endpoint = format!("{}:{}", at::REGION, at::REGISTRAR_PORT);
+        add.args(["store", "add", at::STORE, "--endpoint", &endpoint, "--state"]).arg(&folder);
+        process::output(add.arg("--out").arg(&credential)).context("adding the store")?;
+        let machine = |number: u32, template: &str| {
+            let mac = netboot_load_mac(number);
+            json!({"name": format!("m{number}"), "template": template, "channel": "stable", "mac": mac})
+        };
+        let mut machines: Vec<_> = (0..CLIENTS_AT_MOST).map(|number| machine(number, SMALL)).collect();
+        machines.push(machine(CLIENTS_AT_MOST, LARGE));
+        let inventory = json!({
+            "apiVersion": "shelfboot.dev/v1", "kind": "Inventory",
+            "stores": [{"name": at::STORE, "machines": machines}],
+        });
+        let paths = BTreeMap::from([
+            ("inventory", plan.run.join("inventory.yaml")),
+            ("config", plan.run.join("registrar.yaml")),
+        ]);
+        fs::write(&paths["inventory"], format!("{inventory:#}\n")).context("writing the inventory")?;
+        let config = json!({
+            "apiVersion": "shelfboot.dev/v1", "kind": "Registrar", "listen": format!("0.0.0.0:{}", at::REGISTRAR_PORT),
+            "state": folder, "inventory": paths["inventory"],
+        });
+        fs::write(&paths["config"], format!("{config:#}\n")).context("writing the registrar's configuration")?;
+        let mut command = root.command_in(REGION, &plan.registrar);
+        let service = Service::start("registrar", command.arg("serve").arg("--config").arg(&paths["config"]), logs)?;
+        Ok(Self { credential, _service: service })
+    }
+}
+
+/// The MAC address of a machine of the load program.
+fn netboot_load_mac(number: u32) -> String {
+    netboot_load::dhcp::mac(number).map(|byte| format!("{byte:02x}")).join(":")
+}
