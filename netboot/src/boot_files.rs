@@ -157,10 +157,13 @@ impl BootFiles {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One file.
+    /// One file. Letters' case does not matter: some firmware writes names in capital letters.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<BootFile> {
-        self.current().files.get(name).cloned()
+        let current = self.current();
+        let exact = current.files.get(name);
+        let alike = || current.files.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, file)| file);
+        exact.or_else(alike).cloned()
     }
 
     /// Says why something is missing; what is served stays.

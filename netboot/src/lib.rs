@@ -20,6 +20,7 @@ pub mod config;
 pub mod confine;
 pub mod content;
 pub mod dhcp_server;
+pub mod handed_out;
 pub mod health;
 pub mod http;
 pub mod ingest;

@@ -266,7 +266,7 @@ impl Opened {
         }
         tasks.spawn(dhcp_server::run(of(), proxy, Port::Proxy, stop.clone()));
         tasks.spawn(tftp_server::run(of(), tftp, mtu, stop.clone()));
-        tasks.spawn(http::serve::run(web, http::router(of()), stop.clone()));
+        tasks.spawn(http::serve::run(of(), web, http::router(of()), stop.clone()));
         tasks.spawn(boot_watch::run(of(), source, stop.clone()));
         tasks.spawn(cache::mirror::run(of(), stop.clone()));
         tasks.spawn(windows::run(of(), stop.clone()));

@@ -83,7 +83,8 @@ pub fn tcp(what: &'static str, address: Ipv4Addr, port: u16) -> Result<TcpListen
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SocketAddrV4::new(address, port).into())?;
-        socket.listen(128)?;
+        // Machines that are switched on together connect together.
+        socket.listen(1024)?;
         Ok(socket.into())
     };
     open().map_err(explain(what, port))

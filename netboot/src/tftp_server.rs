@@ -6,20 +6,20 @@ mod places;
 mod wire;
 
 use self::{
-    engine::{Engine, Job, Told},
+    engine::{Engine, Job},
     places::{Limits, Places},
 };
 use crate::{
+    handed_out,
     proto::tftp::packet::{ErrorCode, FromClient, ReadRequest, error},
-    shared::{Shared, lock},
+    shared::Shared,
 };
 use std::{
     net::{SocketAddr, SocketAddrV4},
     sync::Arc,
     thread,
 };
-use time::OffsetDateTime;
-use tokio::{net::UdpSocket, sync::mpsc};
+use tokio::net::UdpSocket;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A store has dozens of machines. Beyond these bounds requests are not answered; the client's own repeats are the
@@ -29,8 +29,6 @@ const LIMITS: Limits = Limits { most: 1024, per_client: 16, unproved: 4 };
 const MOST_THREADS: usize = 4;
 /// IPv4 (20), UDP (8) and TFTP (4) headers.
 const HEADERS: u16 = 32;
-/// News of transfers that wait to be noted.
-const NEWS: usize = 1024;
 
 struct Server {
     shared: Arc<Shared>,
@@ -41,11 +39,11 @@ struct Server {
 /// Answers requests until told to stop.
 pub async fn run(shared: Arc<Shared>, socket: UdpSocket, mtu: u16, stop: CancellationToken) {
     let largest_block = mtu.saturating_sub(HEADERS).min(65464);
-    let (tell, told) = mpsc::channel(NEWS);
+    let (teller, note) = handed_out::begin(&shared);
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let started: Result<Vec<Engine>, _> =
-        (0..threads).map(|_| Engine::start(Arc::clone(&shared), largest_block, tell.clone())).collect();
-    drop(tell);
+        (0..threads).map(|_| Engine::start(Arc::clone(&shared), largest_block, teller.clone())).collect();
+    drop(teller);
     let engines = match started {
         Ok(engines) => engines,
         Err(error) => {
@@ -53,9 +51,9 @@ pub async fn run(shared: Arc<Shared>, socket: UdpSocket, mtu: u16, stop: Cancell
             return;
         }
     };
-    let server = Arc::new(Server { shared: Arc::clone(&shared), places: Places::new(LIMITS), engines });
+    let server = Arc::new(Server { shared, places: Places::new(LIMITS), engines });
     let tasks = TaskTracker::new();
-    tasks.spawn(note(shared, told));
+    tasks.spawn(note);
     let mut buffer = vec![0; 2048];
     loop {
         let received = tokio::select! {
@@ -122,14 +120,5 @@ impl Server {
             server.engines[thread].submit(Job { client, mac, request, file, place });
         });
         None
-    }
-}
-
-/// Notes on the board how far transfers are.
-async fn note(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>) {
-    while let Some(Told { mac, bytes, progress }) = told.recv().await {
-        let now = OffsetDateTime::now_utc();
-        let event = lock(&shared.board).boot_sent(now, mac, bytes, progress);
-        shared.emit(now, mac, event);
     }
 }

@@ -3,15 +3,16 @@
 //! Plain HTTP on purpose: content is signed, and what must stay secret goes through the relay, end to end.
 
 pub mod api;
-pub mod files;
+mod files;
 pub mod operation;
 pub mod page;
+mod sender;
 pub mod serve;
 
 use crate::{proto::mac::Mac, shared::Shared};
 use axum::{
     Json, Router,
-    http::StatusCode,
+    http::{Method, StatusCode},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -55,7 +56,15 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// All routes. `/boot/` and `/repo/` are the fallback, because firmware writes paths that a router would not match.
+/// What is neither a file nor a call of the API.
+async fn nothing(method: Method) -> ApiError {
+    if matches!(method, Method::GET | Method::HEAD) {
+        return ApiError::new(StatusCode::NOT_FOUND, "not-found", "there is nothing of this name");
+    }
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "files can be fetched, nothing else")
+}
+
+/// All routes but those of files: see [`files`].
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(page::page))
@@ -70,7 +79,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/vouchers", post(api::vouchers))
         .route("/v1/health", get(operation::health))
         .route("/metrics", get(operation::metrics))
-        .fallback(files::any)
+        .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&shared), operation::count))
         .with_state(shared)
 }

@@ -3,6 +3,9 @@
 //! EDK2 does not follow redirects, so `//` and percent escapes are understood here and never answered with a
 //! better URL. It resumes with `Range` and `If-Match`, so entity tags are strong.
 
+pub mod reply;
+pub mod request;
+
 use percent_encoding::percent_decode_str;
 use std::time::SystemTime;
 
@@ -24,7 +27,7 @@ pub fn relative_path(url_path: &str) -> Option<Vec<String>> {
 }
 
 /// The request headers that matter for a file.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Conditions<'a> {
     /// `Range`.
     pub range: Option<&'a str>,
@@ -34,6 +37,8 @@ pub struct Conditions<'a> {
     pub if_match: Option<&'a str>,
     /// `If-None-Match`.
     pub if_none_match: Option<&'a str>,
+    /// `If-Modified-Since`.
+    pub if_modified_since: Option<&'a str>,
     /// `If-Unmodified-Since`.
     pub if_unmodified_since: Option<&'a str>,
 }
@@ -80,6 +85,10 @@ pub fn plan(conditions: &Conditions<'_>, file: &Validators) -> Plan {
         return Plan::PreconditionFailed;
     }
     if conditions.if_none_match.is_some_and(|tags| matches_strongly(&tags.replace("W/", ""), &file.etag)) {
+        return Plan::NotModified;
+    }
+    let as_old_as = |date: &str| httpdate::parse_http_date(date).is_ok_and(|d| whole_seconds(file.modified) <= d);
+    if conditions.if_none_match.is_none() && conditions.if_modified_since.is_some_and(as_old_as) {
         return Plan::NotModified;
     }
     // A part of an older version is worthless: then the whole file goes out.
@@ -165,6 +174,8 @@ mod tests {
         let since = |date| with(Conditions { if_unmodified_since: Some(date), ..base });
         assert_eq!(since(same), Plan::Part { first: 5, last: 9 });
         assert_eq!(since(older), Plan::PreconditionFailed);
+        let newer = |date| with(Conditions { if_modified_since: Some(date), ..base });
+        assert_eq!((newer(same), newer(older)), (Plan::NotModified, Plan::Part { first: 5, last: 9 }));
     }
 
     #[test]

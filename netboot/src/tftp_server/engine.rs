@@ -4,6 +4,7 @@
 use super::{places::Place, wire::Wire};
 use crate::{
     boot_files::BootFile,
+    handed_out::{Tally, Teller},
     metrics::Way,
     proto::{
         mac::Mac,
@@ -28,17 +29,13 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// The name of the bell among the sockets.
 const BELL: u64 = 0;
 const EVENTS: usize = 64;
-/// Progress is told when this much has gone out or this long ago it was told.
-const TELL_BYTES: u64 = 1 << 20;
-const TELL_EVERY: Duration = Duration::from_millis(500);
-
 /// A file for a client.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -47,16 +44,6 @@ pub(super) struct Job {
     pub(super) request: ReadRequest,
     pub(super) file: BootFile,
     pub(super) place: Place,
-}
-
-/// How far a machine's transfer is.
-#[derive(Debug)]
-pub(super) struct Told {
-    pub(super) mac: Mac,
-    /// Bytes acknowledged since the last time.
-    pub(super) bytes: u64,
-    /// How much of the whole boot is through, see [`BootFile::progress`].
-    pub(super) progress: f64,
 }
 
 #[derive(Debug)]
@@ -74,7 +61,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn start(shared: Arc<Shared>, largest_block: u16, tell: mpsc::Sender<Told>) -> io::Result<Self> {
+    pub(super) fn start(shared: Arc<Shared>, largest_block: u16, teller: Teller) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
@@ -86,7 +73,7 @@ impl Engine {
             epoll,
             bell: Arc::clone(&bell),
             orders: receiver,
-            tell,
+            teller,
             running: HashMap::new(),
             clients: HashMap::new(),
             timers: BinaryHeap::new(),
@@ -123,14 +110,14 @@ struct Running {
     client: SocketAddrV4,
     mac: Option<Mac>,
     name: String,
-    file: BootFile,
+    /// Bytes of the file.
+    length: u64,
     wire: Wire,
     transfer: Transfer,
     place: Place,
     /// The earliest entry among the timers.
     armed: Instant,
-    counted: u64,
-    told: Instant,
+    tally: Tally,
 }
 
 struct Worker {
@@ -139,7 +126,7 @@ struct Worker {
     epoll: Epoll,
     bell: Arc<EventFd>,
     orders: Receiver<Order>,
-    tell: mpsc::Sender<Told>,
+    teller: Teller,
     running: HashMap<u64, Running>,
     clients: HashMap<SocketAddrV4, u64>,
     /// When to look at a transfer again. It may have got further meanwhile: then it is put in anew.
@@ -191,7 +178,7 @@ impl Worker {
                 // transfer before, an ERROR above all, must not end this one.
                 running.wire.drop_waiting();
                 running.transfer = Transfer::start(now, &request, length, self.largest_block);
-                running.counted = 0;
+                running.tally.reset();
                 return self.pump(number, now);
             }
             self.remove(number);
@@ -212,9 +199,8 @@ impl Worker {
         let transfer = Transfer::start(now, &request, length, self.largest_block);
         let armed = transfer.poll_timeout().unwrap_or(now);
         self.timers.push(Reverse((armed, number)));
-        let name = request.name;
-        self.running
-            .insert(number, Running { client, mac, name, file, wire, transfer, place, armed, counted: 0, told: now });
+        let (name, tally) = (request.name, Tally::new(Way::Tftp, mac, Some(file), 0));
+        self.running.insert(number, Running { client, mac, name, length, wire, transfer, place, armed, tally });
         self.clients.insert(client, number);
         self.pump(number, now);
     }
@@ -260,7 +246,7 @@ impl Worker {
                 return self.remove(number);
             }
         }
-        running.tell(now, &self.shared, &self.tell);
+        running.tell(now, &self.shared, &self.teller);
         match running.transfer.poll_timeout() {
             Some(due) if due < running.armed => {
                 running.armed = due;
@@ -309,30 +295,12 @@ impl Worker {
 }
 
 impl Running {
-    /// Tells what was acknowledged since last time.
-    fn tell(&mut self, now: Instant, shared: &Shared, tell: &mpsc::Sender<Told>) {
-        let whole = self.file.validators.length;
+    /// Tells how far it is. Every byte may be acknowledged before the empty last block is, and then it is not over yet.
+    fn tell(&mut self, now: Instant, shared: &Shared, teller: &Teller) {
         let complete = matches!(self.transfer.outcome(), Some(Outcome::Complete { .. }));
-        let acked = self.transfer.acknowledged_bytes();
-        let acknowledged = if complete { whole } else { acked.min(whole.saturating_sub(1)) };
-        let bytes = acknowledged.saturating_sub(self.counted);
-        let due = self.transfer.outcome().is_some()
-            || bytes >= TELL_BYTES
-            || now.saturating_duration_since(self.told) >= TELL_EVERY;
-        if bytes == 0 || !due {
-            return;
-        }
-        let taken = self.mac.is_none_or(|mac| {
-            let progress = self.file.progress(if complete { 1.0 } else { acknowledged as f64 / whole as f64 });
-            let told = Told { mac, bytes, progress };
-            // The end is worth waiting for; how far it is comes again.
-            if complete { tell.blocking_send(told).is_ok() } else { tell.try_send(told).is_ok() }
-        });
-        if taken {
-            shared.metrics.sent(Way::Tftp, bytes);
-            self.counted = acknowledged;
-            self.told = now;
-        }
+        let acknowledged = self.transfer.acknowledged_bytes().min(self.length.saturating_sub(1));
+        let place = if complete { self.length } else { acknowledged };
+        self.tally.reached(now, place, self.transfer.outcome().is_some(), shared, teller);
     }
 
     fn log_end(&self) {
