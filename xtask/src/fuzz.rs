@@ -74,7 +74,14 @@ fn fuzz(targets: &[Target], seconds: u32) -> Result<Count> {
         say.line(format!("fuzz: {} for {seconds} s", target.title()));
         let mut command = sandbox::tied(tool.as_os_str());
         // libFuzzer's instrumentation is an option of the compiler that stable ones hide.
-        command.args(["fuzz", "run", "--fuzz-dir"]).arg(target.folder.join("fuzz")).arg(&target.name);
+        let fuzz = target.folder.join("fuzz");
+        command.args(["fuzz", "run", "--fuzz-dir"]).arg(&fuzz).arg(&target.name);
+        // What is found goes into the corpus; where it may begin lies beside it, in the repository.
+        let (corpus, seeds) = (fuzz.join("corpus").join(&target.name), fuzz.join("seeds").join(&target.name));
+        if seeds.is_dir() {
+            fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
+            command.arg(&corpus).arg(&seeds);
+        }
         command.args([
             "--",
             &format!("-max_total_time={seconds}"),

@@ -40,7 +40,8 @@ pub enum Command {
     Test(test::Arguments),
     /// Run one end-to-end case, or list them.
     E2e(e2e::Arguments),
-    /// Hold what an image says about itself against the validators of the formats.
+    /// Hold what an image says about itself against the validators of the formats, and let other people's TFTP clients
+    /// fetch from netboot.
     Peers(peers::Arguments),
     /// Look at netboot's store page in a real Chromium, on a desk and on a phone.
     Page(page::Arguments),

@@ -1,7 +1,7 @@
 //! Other people's programs that judge what ours made: Python packages, each pinned by its hash, in an environment of their own
-//! in the cache.
+//! in the cache; and TFTP clients from Debian.
 
-use crate::{checkout, output, setup};
+use crate::{bench::INSIDE_NETBOOT, checkout, output, setup};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use contracts::exit::Code;
@@ -9,6 +9,7 @@ use qemu_tests::{
     cache::{Cache, Key},
     hint::coded,
     journey::outside,
+    netboot_bench::outside as outside_netboot,
     process, sandbox,
 };
 use std::{
@@ -27,9 +28,14 @@ pub struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::ensure(arguments.yes)?;
-    let passed = sbom()?;
+    let passed = sbom()? + tftp()?;
     output::results().line(format!("{passed} passed, 0 failed"));
     Ok(())
+}
+
+/// Other people's TFTP clients against netboot.
+pub(crate) fn tftp() -> Result<u64> {
+    outside_netboot::interop(checkout(), INSIDE_NETBOOT, &output::progress())
 }
 
 /// The template whose image is looked at.

@@ -48,6 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("peers: lists and provenance of an image", || {
         peers::sbom().map(|passed| Count { passed, failed: 0 })
     }));
+    total.add(step("peers: TFTP clients", || peers::tftp().map(|passed| Count { passed, failed: 0 })));
     total.add(step("store page in Chromium", page::check));
     if arguments.all {
         total.add(step("fuzz targets, a minute each", || fuzz::all(fuzz::MINUTE)));

@@ -1,6 +1,6 @@
 //! What runs in the world: makes wires and files, measures part by part.
 
-use super::{Figure, Part, Plan, http, network, repository, servers::Registrar, storm, tftp};
+use super::{Figure, Part, Plan, http, interop, network, repository, servers::Registrar, storm, tftp};
 use crate::{report::Report, world::root::Root};
 use anyhow::{Context as _, Result};
 
@@ -18,6 +18,11 @@ pub const LARGE_BYTES: u64 = 60_000_000;
 pub const SMALL: &str = "hypervisor";
 /// Bytes of that image.
 pub const SMALL_BYTES: u64 = 20_000_000;
+
+/// The template whose boot image is fetched over a bad line.
+pub const TINY: &str = "storage-node";
+/// Bytes of that image: no multiple of any block size.
+const TINY_BYTES: u64 = 1_000_003;
 
 /// Everything that the parts need.
 #[derive(Debug)]
@@ -53,12 +58,12 @@ pub async fn run(plan: &Path, report: &Report) -> Result<()> {
     let (logs, files, repository) = (folder("logs")?, folder("files")?, folder("repository")?);
     let root = Root::mount(&plan.tree, &folder("world")?, &[&plan.cache, &plan.run])?;
     network::make(&root)?;
-    let images = [(LARGE, LARGE_BYTES), (SMALL, SMALL_BYTES)];
+    let images = [(LARGE, LARGE_BYTES), (SMALL, SMALL_BYTES), (TINY, TINY_BYTES)];
     for (template, bytes) in images {
         fill(&files.join(format!("{template}.efi")), bytes)?;
     }
     let paths = images.map(|(template, _)| files.join(format!("{template}.efi")));
-    repository::make(&repository, &plan.keys, &[(LARGE, &paths[0]), (SMALL, &paths[1])]).await?;
+    repository::make(&repository, &plan.keys, &[(LARGE, &paths[0]), (SMALL, &paths[1]), (TINY, &paths[2])]).await?;
     let registrar = Registrar::start(&plan, &root, &logs).await?;
     let bench = Bench { plan: &plan, root, files, repository, registrar, logs, report };
     let mut figures: Vec<Figure> = Vec::new();
@@ -68,6 +73,11 @@ pub async fn run(plan: &Path, report: &Report) -> Result<()> {
             Part::Http => http::measure(&bench).await.context("measuring HTTP")?,
             Part::Memory => storm::memory(&bench).await.context("measuring memory")?,
             Part::Storm => storm::measure(&bench).await.context("measuring the boot storm")?,
+            Part::Interop => {
+                let passed = interop::run(&bench).await.context("other people's TFTP clients")?;
+                fs::write(plan.run.join("passed"), passed.to_string()).context("writing the result")?;
+                Vec::new()
+            }
         });
     }
     let file = plan.run.join("figures.json");

@@ -4,6 +4,7 @@
 pub mod figures;
 pub mod http;
 pub mod inside;
+pub mod interop;
 pub mod network;
 pub mod outside;
 pub mod repository;
@@ -26,9 +27,11 @@ pub enum Part {
     Memory,
     /// Three hundred machines at once.
     Storm,
+    /// Other people's TFTP clients: right or wrong, nothing is measured.
+    Interop,
 }
 
-/// Everything, in the order in which it is measured.
+/// Everything that is measured, in this order.
 pub const PARTS: [Part; 4] = [Part::Tftp, Part::Http, Part::Memory, Part::Storm];
 
 /// What the world is told, as JSON.

@@ -34,6 +34,37 @@ pub struct Outcome {
 /// # Errors
 /// When something cannot be made, or a server or client fails.
 pub fn run(checkout: &Path, parts: &[Part], samples: u8, inside: &str, report: &Report) -> Result<Outcome> {
+    // The program as it is handed out: what is promised is promised of that.
+    let target = Cache::from_environment()?.folder("programs")?;
+    let netboot = build(checkout, &target, "netboot", "dist", report)?;
+    let program_bytes = fs::metadata(&netboot).context("looking at netboot")?.len();
+    let folder = world(checkout, Some(netboot), parts, samples, inside, report)?;
+    let text = fs::read(folder.join("figures.json")).context("reading the figures")?;
+    let figures = serde_json::from_slice(&text).context("reading the figures")?;
+    fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    Ok(Outcome { figures, program_bytes })
+}
+
+/// Lets other people's TFTP clients fetch files. Gives how many checks passed.
+///
+/// # Errors
+/// When something cannot be made, or a client does not get what it should.
+pub fn interop(checkout: &Path, inside: &str, report: &Report) -> Result<u64> {
+    let folder = world(checkout, None, &[Part::Interop], 1, inside, report)?;
+    let text = fs::read_to_string(folder.join("passed")).context("reading the result")?;
+    fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    text.parse().context("reading the result")
+}
+
+/// Makes what is missing, and runs the parts in a world of their own. Gives the run's folder.
+fn world(
+    checkout: &Path,
+    netboot: Option<PathBuf>,
+    parts: &[Part],
+    samples: u8,
+    inside: &str,
+    report: &Report,
+) -> Result<PathBuf> {
     let cache = Cache::from_environment()?;
     let mirrors = mirror::mirrors().map_err(|error| {
         let hint = format!("set {} to the base URL of a Debian mirror", mirror::MIRROR_VARIABLE);
@@ -42,16 +73,12 @@ pub fn run(checkout: &Path, parts: &[Part], samples: u8, inside: &str, report: &
     let tree = NETBOOT_PEERS.make(&cache, &mirrors, report)?;
     let programs = programs::make(&cache, checkout, report)?;
     let identity = image::identity(&cache, &programs, report)?;
-    let target = cache.folder("programs")?;
-    // The program as it is handed out: what is promised is promised of that.
-    let netboot = build(checkout, &target, "netboot", "dist", report)?;
-    let load = build(checkout, &target, "netboot-load", "release", report)?;
-    let program_bytes = fs::metadata(&netboot).context("looking at netboot")?.len();
+    let load = build(checkout, &cache.folder("programs")?, "netboot-load", "release", report)?;
     let plan = Plan {
-        run: cache.run_folder("bench-netboot", KEEP_RUNS)?,
+        run: cache.run_folder("netboot-peers", KEEP_RUNS)?,
         cache: cache.root().to_owned(),
         tree: tree.path,
-        netboot,
+        netboot: netboot.unwrap_or(programs.netboot),
         registrar: programs.registrar,
         registrar_state: identity.registrar_state,
         keys: identity.keys,
@@ -70,12 +97,9 @@ pub fn run(checkout: &Path, parts: &[Part], samples: u8, inside: &str, report: &
         .status()
         .context("starting the world")?;
     if !status.success() {
-        bail!("the measuring ended with {status}; everything about it is in {}", plan.run.display());
+        bail!("netboot beside other programs: {status}; everything about this run is in {}", plan.run.display());
     }
-    let text = fs::read(plan.run.join("figures.json")).context("reading the figures")?;
-    let figures = serde_json::from_slice(&text).context("reading the figures")?;
-    fs::remove_dir_all(&plan.run).with_context(|| format!("removing {}", plan.run.display()))?;
-    Ok(Outcome { figures, program_bytes })
+    Ok(plan.run)
 }
 
 fn build(checkout: &Path, target: &Path, package: &str, profile: &str, report: &Report) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! The servers, each started alone in the server's namespace, and what they cost.
 
 use super::{
-    inside::{Bench, LARGE, SMALL},
+    inside::{Bench, LARGE, SMALL, TINY},
     network::{ADDRESS, CLIENTS, CLIENTS_AT_MOST, REGION, SERVER},
 };
 use crate::{
@@ -149,7 +149,7 @@ fn resident_kib(id: u32) -> u64 {
 
 /// Asks for the last byte of each file, as any client could.
 fn serves(bench: &Bench<'_>, server: Server) -> Result<bool> {
-    for template in [LARGE, SMALL] {
+    for template in [LARGE, SMALL, TINY] {
         let url = match server {
             Server::Dnsmasq | Server::Tftpd => {
                 // curl fetches the whole file by TFTP, so it asks for one that is not there: an answer is an answer.
@@ -202,7 +202,7 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// Starts it; the inventory has one machine for each client, all with the small image, and one with the large.
+    /// Starts it; the inventory has one machine for each client, all with the small image, and one more for each other image.
     ///
     /// # Errors
     /// When a command fails.
@@ -219,7 +219,7 @@ impl Registrar {
             json!({"name": format!("m{number}"), "template": template, "channel": "stable", "mac": mac})
         };
         let mut machines: Vec<_> = (0..CLIENTS_AT_MOST).map(|number| machine(number, SMALL)).collect();
-        machines.push(machine(CLIENTS_AT_MOST, LARGE));
+        machines.extend([machine(CLIENTS_AT_MOST, LARGE), machine(CLIENTS_AT_MOST + 1, TINY)]);
         let inventory = json!({
             "apiVersion": "shelfboot.dev/v1", "kind": "Inventory",
             "stores": [{"name": at::STORE, "machines": machines}],
