@@ -13,8 +13,7 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-/// It is told when this much has gone out, or this long ago it was told.
-const TELL_BYTES: u64 = 1 << 20;
+/// It is told this often: more would cost more than the sending.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 /// News that wait to be noted.
 const NEWS: usize = 1024;
@@ -77,7 +76,7 @@ impl Tally {
     /// The client has the file up to `place`. At the end of a transfer nothing is held back.
     pub fn reached(&mut self, now: Instant, place: u64, ended: bool, shared: &Shared, teller: &Teller) {
         let bytes = place.saturating_sub(self.told);
-        let due = ended || bytes >= TELL_BYTES || now.saturating_duration_since(self.at) >= TELL_EVERY;
+        let due = ended || now.saturating_duration_since(self.at) >= TELL_EVERY;
         if bytes == 0 || !due {
             return;
         }

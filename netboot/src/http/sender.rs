@@ -205,12 +205,17 @@ impl Sending {
     fn turn(&mut self) -> io::Result<()> {
         let mut left = TURN.min(self.job.length - self.sent);
         while left > 0 {
-            match self.some(left) {
+            let piece = if self.job.content.file().is_some() { left } else { left.min(PIECE) };
+            match self.some(piece) {
                 // The file is shorter than it was when it was opened.
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     self.sent += count;
                     left -= count;
+                    if count < piece {
+                        // The socket is full: epoll tells when it is not.
+                        return Ok(());
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -220,14 +225,14 @@ impl Sending {
         Ok(())
     }
 
-    fn some(&mut self, most: u64) -> io::Result<u64> {
+    fn some(&mut self, count: u64) -> io::Result<u64> {
         let at = self.job.from + self.sent;
         if let Some((file, begin)) = self.job.content.file() {
             let mut offset = i64::try_from(begin + at).map_err(io::Error::other)?;
-            let count = usize::try_from(most).map_err(io::Error::other)?;
+            let count = usize::try_from(count).map_err(io::Error::other)?;
             return Ok(sendfile64(&self.job.stream, file, Some(&mut offset), count)? as u64);
         }
-        let mut piece = vec![0; usize::try_from(most.min(PIECE)).map_err(io::Error::other)?];
+        let mut piece = vec![0; usize::try_from(count).map_err(io::Error::other)?];
         self.job.content.read_at(at, &mut piece)?;
         Ok(self.job.stream.write(&piece)? as u64)
     }

@@ -212,8 +212,15 @@ impl Worker {
         let (length, from) = match running.wire.socket.recv_from(&mut buffer) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // ICMP says that the port is closed: the client has left, or restarts. Its repeats or the clock decide.
-            Err(_) => return,
+            Err(error) => {
+                running.wire.drop_errors();
+                // ICMP says that the port is closed: the client has left for the kernel, or was switched off and on.
+                if error.kind() == io::ErrorKind::ConnectionRefused {
+                    running.transfer.handle_gone();
+                    self.pump(number, Instant::now());
+                }
+                return;
+            }
         };
         let now = Instant::now();
         if from != SocketAddr::V4(running.client) {

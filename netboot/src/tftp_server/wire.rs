@@ -1,7 +1,7 @@
 //! The socket of one transfer: reads the file ahead and sends blocks, a whole window with one call where the kernel can.
 
 use crate::{content::Content, proto::tftp::packet::data_header, shared::Shared, sockets};
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt};
 use std::{
     io::{self, IoSlice},
     net::{SocketAddrV4, UdpSocket},
@@ -36,6 +36,8 @@ impl Wire {
         let socket = sockets::udp("TFTP transfer", &interface, shared.address, 0, false).map_err(io::Error::other)?;
         // Blocks fit the LAN's packets. Where a tunnel's are smaller the router may cut them: firmware asks for no less.
         let _ = rustix::net::sockopt::set_ip_mtu_discover(&socket, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT);
+        // Without this an unconnected socket does not hear that the client's port is closed (ip(7)).
+        let _ = setsockopt(&socket, sockopt::Ipv4RecvErr, &true);
         Ok(Self { socket, client, address: client.into(), file, ahead: Vec::new(), ahead_from: 0 })
     }
 
@@ -99,19 +101,31 @@ impl Wire {
         usize::try_from(from - self.ahead_from).map_err(io::Error::other)
     }
 
+    /// Throws away what ICMP has said: as long as something of it is there, epoll wakes for it.
+    pub(super) fn drop_errors(&self) {
+        let queue = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        while recvmsg::<()>(self.socket.as_raw_fd(), &mut [], None, queue).is_ok() {}
+    }
+
     /// Throws away what waits in the socket.
     pub(super) fn drop_waiting(&self) {
+        self.drop_errors();
         while self.socket.recv(&mut [0]).is_ok() {}
     }
 }
 
 fn lost_is_sent(sent: io::Result<()>) -> io::Result<()> {
     match sent {
-        // ENOBUFS: the interface's queue is full. ECONNREFUSED: the client's last word, an ICMP message, comes with the next send.
+        // ENOBUFS: the interface's queue is full. The others are what ICMP or ARP have said, about an earlier packet: who
+        // receives hears it, too.
         Err(error)
-            if error.kind() == io::ErrorKind::WouldBlock
-                || error.kind() == io::ErrorKind::ConnectionRefused
-                || error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+            ) || error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) =>
         {
             Ok(())
         }

@@ -131,6 +131,7 @@ impl Fleet {
         loop {
             let now = Instant::now();
             if now >= end {
+                self.give_up();
                 return Ok(self.into_report());
             }
             if !counting && now >= begin {
@@ -139,6 +140,15 @@ impl Fleet {
                 self.places.iter_mut().for_each(|place| place.counted = place.client.received());
             }
             self.turn(end.min(now + Duration::from_millis(20)))?;
+        }
+    }
+
+    /// Ends all transfers, so that no server keeps any for the next run.
+    fn give_up(&self) {
+        for place in &self.places {
+            if let Some(transfer) = place.transfer {
+                let _ = send(&place.socket, b"\0\x05\0\0enough\0", transfer);
+            }
         }
     }
 

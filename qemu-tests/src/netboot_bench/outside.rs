@@ -104,7 +104,7 @@ fn world(
 
 fn build(checkout: &Path, target: &Path, package: &str, profile: &str, report: &Report) -> Result<PathBuf> {
     report.line(format!("{package}: cargo build --profile {profile}"));
-    let status = programs::static_build(checkout, profile)
+    let status = programs::static_build(checkout, profile, programs::TARGET)
         .args(["--package", package])
         .env("CARGO_TARGET_DIR", target)
         .status()

@@ -103,14 +103,11 @@ impl Running {
         crate::builds::measure::family(self.service.id())
     }
 
-    /// Seconds of processor that it has used, in user and kernel mode; of children that are gone, too.
+    /// Seconds of processor that it has used, in user and kernel mode, by all threads that run.
     #[must_use]
     pub fn processor_seconds(&self) -> f64 {
-        let ticks: u64 = self.processes().into_iter().map(ticks).sum();
-        // USER_HZ is 100 on every architecture that this runs on.
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let seconds = ticks as f64 / 100.0;
-        seconds
+        let nanoseconds: u64 = self.processes().into_iter().map(nanoseconds).sum();
+        Duration::from_nanos(nanoseconds).as_secs_f64()
     }
 
     /// Resident memory in MiB.
@@ -134,11 +131,12 @@ impl Drop for Running {
     }
 }
 
-/// Fields 14 to 17 of proc_pid_stat(5): own and dead children's time.
-fn ticks(id: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-    fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum()
+/// The first field of each thread's schedstat (proc.rst of the kernel): time on a processor. The ticks of proc_pid_stat(5) are
+/// too coarse for a short download.
+fn nanoseconds(id: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let of = |text: String| text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok());
+    threads.filter_map(|thread| of(fs::read_to_string(thread.path().join("schedstat")).ok()?)).sum()
 }
 
 fn resident_kib(id: u32) -> u64 {

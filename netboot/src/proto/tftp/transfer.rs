@@ -179,6 +179,19 @@ impl Transfer {
         }
     }
 
+    /// The client's host says that nobody has this port any more.
+    pub fn handle_gone(&mut self) {
+        if self.outcome.is_none() {
+            self.outcome = Some(self.silent());
+        }
+    }
+
+    /// What silence means now.
+    fn silent(&self) -> Outcome {
+        let all_out = self.option_ack.is_none() && self.highest == self.blocks();
+        if all_out && self.proved { Outcome::Complete { acknowledged: false } } else { Outcome::Lost }
+    }
+
     fn handle_ack(&mut self, now: Instant, block: u16) {
         if self.option_ack.is_some() {
             if block == 0 {
@@ -282,8 +295,7 @@ impl Transfer {
             self.repeats > FIRST_REPEATS
         };
         if over {
-            let complete = all_out && self.proved;
-            self.outcome = Some(if complete { Outcome::Complete { acknowledged: false } } else { Outcome::Lost });
+            self.outcome = Some(self.silent());
             return;
         }
         self.sent = self.acked;

@@ -168,6 +168,19 @@ fn a_lost_last_ack_is_success_and_silence_before_that_is_not() {
 }
 
 #[test]
+fn a_client_that_has_left_has_the_file_or_not() {
+    let now = Instant::now();
+    let mut half = windowed(now, 2, 1000);
+    half.poll_transmit(now).unwrap();
+    half.handle_gone();
+    assert_eq!(half.outcome(), Some(&Outcome::Lost));
+    let mut whole = windowed(now, 2, 150);
+    whole.poll_transmit(now).unwrap();
+    whole.handle_gone();
+    assert_eq!(whole.outcome(), Some(&Outcome::Complete { acknowledged: false }));
+}
+
+#[test]
 fn a_client_that_takes_next_to_nothing_is_given_up() {
     let mut now = Instant::now();
     let began = now;
