@@ -45,6 +45,9 @@ impl Folders {
     #[must_use]
     pub fn with_own_needs(mut self) -> Self {
         self.read.extend(["/proc", "/sys/class/net", "/sys/devices"].map(PathBuf::from));
+        // The crate `getrandom` looks for its system call by dlsym(3), which finds nothing in a static program. Then it reads
+        // these, and `rand` panics where it may not.
+        self.read.extend(["/dev/random", "/dev/urandom"].map(PathBuf::from));
         self
     }
 }
