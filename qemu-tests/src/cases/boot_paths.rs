@@ -32,11 +32,12 @@ const KEA: Server = Server::Kea { boot_server_here: false };
 const DNSMASQ: Server = Server::Dnsmasq(&[]);
 
 /// The rows.
-const SITES: [Site; 8] = [
+const SITES: [Site; 9] = [
     Site { name: "dnsmasq", server: DNSMASQ, relay: Relay::None, netboot: Presence::Own(None) },
     Site { name: "kea", server: KEA, relay: Relay::None, netboot: Presence::Own(None) },
     Site { name: "relay-isc", server: KEA, relay: Relay::Isc, netboot: Presence::Own(None) },
     Site { name: "relay-dnsmasq", server: DNSMASQ, relay: Relay::Dnsmasq, netboot: Presence::Own(None) },
+    Site { name: "dhcp", server: Server::None, relay: Relay::None, netboot: Presence::Own(Some("dhcp")) },
     Site { name: "same-host", server: DNSMASQ, relay: Relay::None, netboot: Presence::Shared(Some("proxy")) },
     Site { name: "same-host-kea", server: KEA, relay: Relay::None, netboot: Presence::Shared(Some("proxy")) },
     Site {

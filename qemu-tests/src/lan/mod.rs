@@ -232,9 +232,13 @@ impl Lan {
     }
 }
 
-/// netboot's configuration for a mode.
+/// netboot's configuration for a mode. As the only DHCP server it lends what other stores' servers lend.
 fn settings(mode: &str) -> Map<String, Value> {
     let mut settings = Map::new();
     settings.insert("mode".into(), json!(mode));
+    if mode == "dhcp" {
+        let (first, last) = at::LEASES;
+        settings.insert("dhcp".into(), json!({"first": first, "last": last, "router": at::ROUTER}));
+    }
     settings
 }
