@@ -15,8 +15,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// Sentences are for people. Longer ones are cut.
-const LONGEST_MESSAGE: usize = 1000;
+/// Sentences are for people, and chains of causes for IT. Longer ones are cut, in characters.
+const LONGEST_MESSAGE: usize = 2000;
 const LONGEST_CODE: usize = 64;
 
 /// Why events were not taken.

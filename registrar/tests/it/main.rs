@@ -6,6 +6,7 @@ mod claims;
 mod commands;
 mod errors;
 mod joins;
+mod killed;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod stores;
