@@ -165,7 +165,7 @@ fn admit_vouched(
     })
 }
 
-/// The store's entry with this MAC address; otherwise the spare's entry that this key has already, otherwise the
+/// The store's entry with this MAC address; otherwise the place in a window that the store has given it; otherwise the spare's entry that this key has already, otherwise the
 /// first free one, of the machine's template if there is one.
 fn entry_for<'a>(
     request: &EnrollmentRequest,
@@ -177,6 +177,13 @@ fn entry_for<'a>(
     let machines = inventory.machines_of(&vouched.store);
     let named = |m: &&Machine| matches!(&m.selector, MachineSelector::Mac(mac) if *mac == vouched.mac);
     if let Some(entry) = machines.iter().find(named) {
+        return Ok(entry);
+    }
+    // A place in a window is the machine's to which the store has given it: the store knows when the window was open.
+    let place = |m: &&Machine| {
+        matches!(m.selector, MachineSelector::Window(_)) && vouched.entry.as_deref() == Some(m.name.as_str())
+    };
+    if let Some(entry) = machines.iter().find(place) {
         return Ok(entry);
     }
     let spares: Vec<&Machine> = machines.iter().filter(|m| m.selector == MachineSelector::Any).collect();

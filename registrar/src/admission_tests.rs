@@ -24,13 +24,17 @@ fn store(name: &'static str) -> Store {
 
 impl Store {
     fn vouch(&self, fingerprint: &str, mac: &str, time: OffsetDateTime) -> Voucher {
+        self.vouch_for(fingerprint, mac, None, time)
+    }
+
+    fn vouch_for(&self, fingerprint: &str, mac: &str, entry: Option<&str>, time: OffsetDateTime) -> Voucher {
         use base64::Engine;
         let statement = VoucherStatement {
             version: 1,
             store: self.name.into(),
             fingerprint: fingerprint.into(),
             mac: mac.into(),
-            entry: None,
+            entry: entry.map(str::to_owned),
             time,
         };
         let statement = serde_json::to_string(&statement).unwrap();
@@ -127,6 +131,23 @@ fn a_spare_gets_the_free_entry_of_its_template_and_keeps_it() {
     world.pins.insert("spare", &key("a"));
     let again = world.admitted(other, &key("a"));
     assert_eq!((again.name.as_str(), again.first_key), ("spare", false));
+}
+
+#[test]
+fn a_place_in_a_window_is_the_machines_to_which_the_store_has_given_it() {
+    let mut world = world();
+    let places =
+        ["refit-1", "refit-2"].map(|name| machine(name, MachineSelector::Window("refit".into()), "k8s-worker"));
+    world.inventory.stores.insert("store-1".into(), places.to_vec());
+    let stranger = "52:54:00:00:00:99";
+    let asked = |entry: Option<&str>| request(world.store.vouch_for(&key("a"), stranger, entry, NOW));
+    assert_eq!(world.code(&asked(None), &key("a")), "not-in-inventory", "seen, and not let in");
+    assert_eq!(world.code(&asked(Some("refit-3")), &key("a")), "not-in-inventory");
+    let Decision::Admit(admitted) = world.decide(&asked(Some("refit-2")), &key("a")) else { panic!("refused") };
+    assert_eq!((admitted.name.as_str(), admitted.first_key), ("refit-2", true));
+    world.pins.insert("refit-2", &key("b"));
+    let again = request(world.store.vouch_for(&key("a"), stranger, Some("refit-2"), NOW));
+    assert_eq!(world.code(&again, &key("a")), "key-pinned");
 }
 
 #[test]

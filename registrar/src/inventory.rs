@@ -3,16 +3,21 @@
 use crate::yaml::{self, Complaint, YamlError};
 use contracts::assignment::ImageRef;
 use contracts::store::MachineSelector;
+use contracts::window::{AdmissionWindow, Opening};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A validated inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Store name -> its machines, in the file's order.
     pub stores: BTreeMap<String, Vec<Machine>>,
+    /// Store name -> its admission windows. Their places are among its machines.
+    windows: BTreeMap<String, Vec<AdmissionWindow>>,
     /// What each template takes to be admitted, where the file says so.
     pub tiers: BTreeMap<String, Tier>,
     parameters: BTreeMap<String, String>,
@@ -32,6 +37,14 @@ pub enum Tier {
 /// Shipped templates for which a store's router is not to be trusted alone, unless the inventory says otherwise: they hold
 /// other machines' data, or command them, or share a message bus with those that do.
 const NEED_A_PERSON: [&str; 4] = ["hypervisor", "k8s-control-plane", "storage-backend", "storage-node"];
+
+/// Processors that images are built for.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+/// A place's name is a host name: 63 letters, and four for its number.
+const MAX_WINDOW_NAME: usize = 59;
+const MAX_PLACES: u32 = 100;
+/// A day.
+const MAX_MINUTES: u32 = 24 * 60;
 
 /// Bounds of what one store may be told: an answer to a machine stays small.
 const MAX_PARAMETERS: usize = 64;
@@ -54,6 +67,12 @@ impl Inventory {
     #[must_use]
     pub fn machines_of(&self, store: &str) -> &[Machine] {
         self.stores.get(store).map_or(&[], Vec::as_slice)
+    }
+
+    /// The admission windows of one store.
+    #[must_use]
+    pub fn windows_of(&self, store: &str) -> &[AdmissionWindow] {
+        self.windows.get(store).map_or(&[], Vec::as_slice)
     }
 
     /// Values of parameters for the machines of a store: the region's, and over them the store's own.
@@ -107,7 +126,25 @@ struct StoreShape {
     name: Spanned<String>,
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    windows: Vec<WindowShape>,
     machines: Vec<MachineShape>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WindowShape {
+    name: Spanned<String>,
+    template: String,
+    channel: String,
+    version: Option<String>,
+    machines: Spanned<u32>,
+    until: Option<Spanned<String>>,
+    store_may_open_minutes: Option<Spanned<u32>>,
+    #[serde(default)]
+    architectures: Vec<Spanned<String>>,
+    #[serde(default)]
+    mac_prefixes: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +203,21 @@ fn validate(document: Document) -> Result<Inventory, Complaint> {
             let machine = validate_machine(shape, &mut macs)?;
             machines.push(machine);
         }
+        let mut windows = Vec::new();
+        for shape in store.windows {
+            let (window, image, places) = validate_window(shape)?;
+            for number in 1..=places.value {
+                let name = window.place(number);
+                if let Some(line) = names.insert(name.clone(), places.referenced.line()) {
+                    let text = format!("the window's place {name} is a machine that is already named in line {line}");
+                    return Err(Complaint::about(&places, text));
+                }
+                let selector = MachineSelector::Window(window.name.clone());
+                machines.push(Machine { name, selector, image: image.clone() });
+            }
+            windows.push(window);
+        }
+        inventory.windows.insert(store.name.value.clone(), windows);
         if inventory.stores.insert(store.name.value.clone(), machines).is_some() {
             return Err(Complaint::about(&store.name, format!("store {} is named twice", store.name.value)));
         }
@@ -216,6 +268,56 @@ fn validate_machine(shape: MachineShape, macs: &mut HashMap<String, u64>) -> Res
         selector,
         image: ImageRef { template: shape.template, channel: shape.channel, version: shape.version },
     })
+}
+
+/// A window, what its machines get, and how many places it has.
+fn validate_window(shape: WindowShape) -> Result<(AdmissionWindow, ImageRef, Spanned<u32>), Complaint> {
+    check_label(&shape.name)?;
+    if shape.name.value.len() > MAX_WINDOW_NAME {
+        let text = format!(
+            "a window's name has at most {MAX_WINDOW_NAME} letters: its places are named NAME-1, NAME-2 and so on"
+        );
+        return Err(Complaint::about(&shape.name, text));
+    }
+    if !(1..=MAX_PLACES).contains(&shape.machines.value) {
+        return Err(Complaint::about(&shape.machines, format!("a window is for 1 to {MAX_PLACES} machines")));
+    }
+    let opening = match (&shape.until, &shape.store_may_open_minutes) {
+        (Some(until), None) => Opening::Until(
+            OffsetDateTime::parse(&until.value, &Rfc3339)
+                .map_err(|_| Complaint::about(until, "until needs a time like 2026-12-01T18:00:00Z"))?,
+        ),
+        (None, Some(minutes)) if (1..=MAX_MINUTES).contains(&minutes.value) => {
+            Opening::ByStore { longest_minutes: minutes.value }
+        }
+        (None, Some(minutes)) => {
+            let text = format!("a store may open a window for 1 to {MAX_MINUTES} minutes");
+            return Err(Complaint::about(minutes, text));
+        }
+        _ => {
+            let text = format!("window {} needs either `until: TIME` or `storeMayOpenMinutes: N`", shape.name.value);
+            return Err(Complaint::about(&shape.name, text));
+        }
+    };
+    if let Some(wrong) = shape.architectures.iter().find(|a| !ARCHITECTURES.contains(&a.value.as_str())) {
+        return Err(Complaint::about(wrong, format!("architectures are {}", ARCHITECTURES.join(" and "))));
+    }
+    let mac_prefixes = shape.mac_prefixes.iter().map(normal_prefix).collect::<Result<_, _>>()?;
+    let architectures = shape.architectures.into_iter().map(|a| a.value).collect();
+    let window = AdmissionWindow { name: shape.name.value, opening, architectures, mac_prefixes };
+    let image = ImageRef { template: shape.template, channel: shape.channel, version: shape.version };
+    Ok((window, image, shape.machines))
+}
+
+/// Whole bytes of a MAC address, in lower case with colons.
+fn normal_prefix(text: &Spanned<String>) -> Result<String, Complaint> {
+    let lower = text.value.to_ascii_lowercase().replace('-', ":");
+    let pair = |octet: &str| octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+    let octets: Vec<&str> = lower.split(':').collect();
+    if octets.len() > 6 || !octets.iter().all(|octet| pair(octet)) {
+        return Err(Complaint::about(text, "not the beginning of a MAC address; write it like 52:54:00"));
+    }
+    Ok(lower)
 }
 
 /// A MAC address in lower case with colons; `None` when it is not a unicast MAC address.
@@ -298,6 +400,36 @@ stores:";
         assert!(twice.starts_with("inventory.yaml:5:") && twice.contains("twice"), "{twice}");
         let unknown = complaint(&GOOD.replace("stores:", &policy.replace("admission: store", "admission: nobody")));
         assert!(unknown.starts_with("inventory.yaml:5:"), "{unknown}");
+    }
+
+    #[test]
+    fn a_window_is_so_many_places_with_names_of_their_own() {
+        let windows = "  - name: store-2
+    windows:
+      - {name: refit, template: k8s-worker, channel: stable, machines: 2, until: '2026-12-01T18:00:00Z', macPrefixes: ['52-54-00']}
+      - {name: spare, template: k8s-worker, channel: stable, machines: 1, storeMayOpenMinutes: 60, architectures: [x86_64]}
+    machines: []
+";
+        let text = format!("{GOOD}{windows}");
+        let inventory = parse(Path::new("inventory.yaml"), &text).unwrap();
+        let machines = inventory.machines_of("store-2");
+        assert_eq!(machines.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["refit-1", "refit-2", "spare-1"]);
+        assert_eq!(machines[1].selector, MachineSelector::Window("refit".into()));
+        let windows = inventory.windows_of("store-2");
+        assert_eq!(windows[0].mac_prefixes, ["52:54:00"]);
+        assert_eq!(windows[1].opening, Opening::ByStore { longest_minutes: 60 });
+        for (from, to, place, word) in [
+            ("until: '2026-12-01T18:00:00Z'", "until: soon", 14, "2026-12-01T18:00:00Z"),
+            ("machines: 2", "machines: 101", 14, "100"),
+            ("'52-54-00'", "'52-5'", 14, "52:54:00"),
+            ("x86_64", "riscv64", 15, "aarch64"),
+            (", storeMayOpenMinutes: 60", "", 15, "storeMayOpenMinutes"),
+            ("name: spare", "name: refit", 15, "refit-1"),
+            ("name: refit", "name: w1-", 14, "name"),
+        ] {
+            let wrong = complaint(&text.replace(from, to));
+            assert!(wrong.starts_with(&format!("inventory.yaml:{place}:")) && wrong.contains(word), "{wrong}");
+        }
     }
 
     #[test]

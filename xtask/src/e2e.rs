@@ -1,6 +1,6 @@
 //! `cargo xtask e2e`.
 
-use crate::{checkout, output, setup};
+use crate::{checkout, killed, output, setup};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use contracts::exit::Code;
@@ -45,7 +45,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let when = if case.core { "test" } else { "test --all" };
             results.line(format!("{:<12}  {when:<10}  {}", case.name, case.about));
         });
+        results.line(format!("{:<12}  {:<10}  {}", killed::NAME, "test --all", killed::ABOUT));
         return Ok(());
+    }
+    if arguments.name.as_deref() == Some(killed::NAME) {
+        return killed::run();
     }
     // A wrong name is found before anything is installed.
     find(arguments.name.as_deref().unwrap_or_default())?;

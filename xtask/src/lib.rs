@@ -11,6 +11,7 @@ mod dist;
 mod e2e;
 mod fuzz;
 mod interrupt;
+mod killed;
 mod output;
 mod page;
 mod peer_tuf;

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check, one after the other, each with its time; the last line counts.
 
-use crate::{checkout, e2e, fuzz, output, page, peer_tuf, peers, setup};
+use crate::{checkout, e2e, fuzz, killed, output, page, peer_tuf, peers, setup};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use qemu_tests::{cases, sandbox};
@@ -52,6 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     total.add(step("store page in Chromium", page::check));
     if arguments.all {
         total.add(step("fuzz targets, a minute each", || fuzz::all(fuzz::MINUTE)));
+    }
+    if arguments.all {
+        total.add(step(&format!("end to end: {}", killed::NAME), || killed::run().map(|()| Count::one(true))));
     }
     for case in cases::ALL.iter().filter(|case| arguments.all || case.core) {
         total.add(step(&format!("end to end: {}", case.name), || e2e::case(case.name).map(|()| Count::one(true))));

@@ -3,6 +3,7 @@
 use super::{Db, DbError, millis};
 use crate::voucher::StoreKeys;
 use contracts::store::{StoreAssignments, StoreMachine};
+use contracts::window::AdmissionWindow;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use time::OffsetDateTime;
@@ -62,12 +63,22 @@ impl Db {
         Ok(sqlx::query_scalar("SELECT COALESCE(SUM(epoch), 0) FROM machines").fetch_one(&self.pool).await?)
     }
 
-    /// Puts a generation to a store's machines: the last one when they are the same, the next one otherwise.
+    /// Puts a generation to a store's machines and windows: the last one when they are the same, the next one otherwise.
     ///
     /// # Errors
     /// [`DbError::Statement`].
-    pub async fn number(&self, store: &str, machines: Vec<StoreMachine>) -> Result<StoreAssignments, DbError> {
-        let text = serde_json::to_string(&machines).map_err(|_| DbError::Damaged("generations"))?;
+    pub async fn number(
+        &self,
+        store: &str,
+        machines: Vec<StoreMachine>,
+        windows: Vec<AdmissionWindow>,
+    ) -> Result<StoreAssignments, DbError> {
+        // Without windows the digest is what it always was: no store is told the same anew.
+        let text = match windows.is_empty() {
+            true => serde_json::to_string(&machines),
+            false => serde_json::to_string(&(&machines, &windows)),
+        };
+        let text = text.map_err(|_| DbError::Damaged("generations"))?;
         let digest = hex::encode(Sha256::digest(text));
         let known: Option<(i64, String)> = sqlx::query_as("SELECT generation, digest FROM generations WHERE store = ?")
             .bind(store)
@@ -87,7 +98,7 @@ impl Db {
             store: store.into(),
             generation: generation.unsigned_abs(),
             machines,
-            windows: vec![],
+            windows,
         })
     }
 }
