@@ -229,6 +229,35 @@ mod tests {
         assert_eq!(read(b"", &twice).smbios.manufacturer, "Intel");
     }
 
+    /// The tables of a QEMU machine that was started with `-smbios type=0,vendor=SeaBIOS-like,…`, read in it from
+    /// `/sys/firmware/dmi/tables`.
+    #[test]
+    fn a_machine_of_qemu_says_what_it_was_told() {
+        let entry_point = include_bytes!("../../tests/samples/smbios/qemu.entry-point");
+        let found = read(entry_point, include_bytes!("../../tests/samples/smbios/qemu.table"));
+        let expected = Smbios {
+            manufacturer: "Shop".into(),
+            product: "Box".into(),
+            serial: "SN0042".into(),
+            uuid: "00112233-4455-6677-8899-aabbccddeeff".into(),
+            sku: "SKU1".into(),
+            board: "BoardCo B1".into(),
+            board_serial: "BSN".into(),
+            chassis: String::new(),
+            asset_tag: "0042".into(),
+            firmware_version: "SeaBIOS-like 1.2.3 08/30/2022".into(),
+        };
+        assert_eq!(found.smbios, expected);
+        let module = MemoryModule {
+            slot: "DIMM 0".into(),
+            bytes: 512 << 20,
+            speed: 3200,
+            part: "MemCo PN1".into(),
+            serial: "MSN".into(),
+        };
+        assert_eq!(found.memory, [module]);
+    }
+
     #[test]
     fn memory_is_counted_in_three_ways() {
         let module = |size: u16, extended: u32| {

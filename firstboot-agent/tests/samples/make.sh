@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the sample disks in this folder, each with the tool that makes such disks in the field: `make.sh FOLDER`.
 # As root on Debian 12, with the packages named below; some tools want a loop device. The samples are kept, so that tests
-# need neither. What has no tool that runs without its kernel driver (md, DDF, IMSM, VMFS, ReFS, BitLocker) is not here.
+# need neither. RAID members come from make-raid.sh; what has no free tool (VMFS, ReFS, BitLocker) is not here.
 #   xfsprogs btrfs-progs ntfs-3g dosfstools exfatprogs erofs-utils squashfs-tools xorriso f2fs-tools lvm2 cryptsetup-bin
 #   hfsutils apfsprogs bcache-tools jfsutils reiserfsprogs nilfs-tools udftools gdisk fdisk drbd-utils gfs2-utils
 #   ocfs2-tools zfs-fuse genromfs e2fsprogs zstd

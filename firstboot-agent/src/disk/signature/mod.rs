@@ -10,6 +10,7 @@ mod filesystems;
 pub mod gpt;
 mod mbr;
 mod members;
+pub mod pieces;
 pub mod window;
 
 use contracts::facts::Signature;
@@ -76,7 +77,7 @@ pub enum Leftover {
 pub struct Scan {
     /// Signatures of the whole disk; a partition table first.
     pub findings: Vec<Finding>,
-    /// The table's partitions, the first [`MOST_PARTITIONS`] of them.
+    /// The table's partitions, the first 16 of them.
     pub partitions: Vec<Partition>,
     /// Partitions in the table, also those that were not looked into.
     pub partition_count: usize,

@@ -64,6 +64,12 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("bcache", "bcache", "a bcache device"),
     ("bcache-cache", "bcache", "a bcache device"),
     ("btrfs", "btrfs", "a btrfs file system named \"photos\""),
+    ("ddf", "ddf_raid_member", "a member of a RAID of a host adapter (DDF)"),
+    ("imsm", "isw_raid_member", "a member of an Intel RAID (IMSM, Rapid Storage)"),
+    ("md-0.90", "linux_raid_member", "a member of a Linux RAID (0.90)"),
+    ("md-1.0", "linux_raid_member", "a member of a Linux RAID (1.0) named \"shop:till\""),
+    ("md-1.1", "linux_raid_member", "a member of a Linux RAID (1.1) named \"shop:till\""),
+    ("md-1.2", "linux_raid_member", "a member of a Linux RAID (1.2) named \"shop:till\""),
     ("drbd-8", "drbd", "a replicated volume (DRBD)"),
     ("drbd-9", "drbd", "a replicated volume (DRBD)"),
     ("erofs", "erofs", "an erofs file system"),
@@ -277,5 +283,23 @@ proptest! {
         }
         let found = scan(&&disk[..], 512);
         prop_assert!(!found.is_blank() && found.bytes_read <= BUDGET);
+    }
+}
+
+/// The fuzzer's samples as an ordinary test; what it found is kept there.
+#[test]
+fn the_fuzzers_corpus_is_recognised() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/disk");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let disk = pieces::Pieces::read(&bytes);
+        let found = scan(&disk, disk.sector_bytes());
+        assert!(found.bytes_read <= BUDGET && found.trouble.is_none(), "{}", path.display());
+        names.extend(found.findings.first().map(|found| found.kind));
+    }
+    for kind in ["gpt", "mbr", "ext4", "luks", "lvm2", "md", "zfs", "imsm", "fat"] {
+        assert!(names.contains(&kind), "no sample of {kind}: {names:?}");
     }
 }
