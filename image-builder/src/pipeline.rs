@@ -373,7 +373,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
             boot_sector: BIOS_BOOT_SECTOR.into(),
             core: BIOS_CORE.into(),
         }),
-        disks: contracts::disks::DiskPolicy::default(),
+        disks: template.disks.clone(),
     };
     let channel = Channel { version: contracts::VERSION, image_version: image_version.clone() };
     let manifest_file = write_json(work.path(), "manifest.json", &manifest)?;

@@ -1,7 +1,7 @@
 //! Merges a template and its profiles. Pure: documents in, a [`MachineTemplate`] or a [`Problem`] out.
 
 use crate::{
-    container_image, egress,
+    container_image, disks, egress,
     error::{Problem, Problems},
     kernel, late_files,
     parameters::{self, Parameters},
@@ -69,6 +69,7 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
         egress: None,
         persist: Default::default(),
         state_formats: state_format::read(template, problems),
+        disks: disks::read(template, &values, problems),
         data_disks: problems.keep(data_disks(template, &values)).flatten(),
         join: JoinConfig {
             driver: String::new(),

@@ -11,6 +11,7 @@
 pub mod check;
 pub mod compose;
 mod container_image;
+mod disks;
 mod egress;
 mod entries;
 pub mod error;

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 mod parts;
 
-pub use parts::{ContainerImageSpec, EgressRuleSpec, EgressSpec, StateFormatSpec, UserSpec};
+pub use parts::{
+    ContainerImageSpec, DiskSpec, DisksSpec, EgressRuleSpec, EgressSpec, SeveralSpec, StateFormatSpec, UserSpec,
+};
 
 /// `kind: MachineTemplate`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -45,6 +47,9 @@ pub struct TemplateSpec {
     /// Configuration profiles by name; later ones win.
     #[schemars(with = "Vec<String>")]
     pub configuration: Vec<Spanned<String>>,
+    /// Which disk may get the system; any that is blank, fixed and large enough, when it is left out.
+    #[serde(default)]
+    pub disks: Option<DisksSpec>,
     /// Disks for the data of the machine's role.
     #[serde(default)]
     pub data_disks: Option<DataDisksSpec>,

@@ -1,6 +1,9 @@
 //! A machine template with its profiles merged and its parameters filled in: what image-builder builds.
 
-use contracts::machine::{DataDisks, JoinConfig, StateFormat};
+use contracts::{
+    disks::DiskPolicy,
+    machine::{DataDisks, JoinConfig, StateFormat},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
@@ -54,6 +57,8 @@ pub struct MachineTemplate {
     pub persist: BTreeSet<String>,
     /// What is kept there, and whether older software can read it.
     pub state_formats: Vec<StateFormat>,
+    /// Which disk may get the system.
+    pub disks: DiskPolicy,
     /// Disks for the data of the machine's role.
     pub data_disks: Option<DataDisks>,
     /// The join driver.

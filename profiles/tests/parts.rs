@@ -114,3 +114,51 @@ fn every_mistake_in_them_is_said_at_once() {
     });
     insta::assert_snapshot!(said.collect::<String>());
 }
+
+#[test]
+fn the_disk_for_the_system_can_be_named_and_nonsense_is_refused() {
+    use contracts::{
+        disks::{DiskPolicy, DiskSelector, Several},
+        facts::Transport,
+    };
+    let with = |disks: &str| {
+        load(&TEMPLATE.replace("  stateFormats:", &format!("{disks}  stateFormats:")), &software(), SMALL, MORE)
+    };
+    let policy = with(
+        "  disks:\n    system:\n      - {transport: [nvme, sata], rotational: false, atLeast: 200 GB, atMost: 1 TB}\n      \
+         - model: Samsung*\n    never: [{serial: S5GX}]\n    smallest: 128 GB\n    several: stop\n",
+    );
+    let line = DiskSelector::default;
+    let expected = DiskPolicy {
+        system: vec![
+            DiskSelector {
+                transport: vec![Transport::Nvme, Transport::Sata],
+                rotational: Some(false),
+                at_least_bytes: Some(200_000_000_000),
+                at_most_bytes: Some(1_000_000_000_000),
+                ..line()
+            },
+            DiskSelector { model: Some("Samsung*".into()), ..line() },
+        ],
+        never: vec![DiskSelector { serial: Some("S5GX".into()), ..line() }],
+        smallest_bytes: Some(128_000_000_000),
+        several: Several::Stop,
+    };
+    assert_eq!(policy.unwrap().disks, expected);
+    assert!(with("").unwrap().disks.is_default());
+    for (disks, code) in [
+        ("  disks: {system: [{}]}\n", "bad-disks"),
+        ("  disks: {never: [{transport: [usb]}]}\n", "bad-disks"),
+        ("  disks: {system: [{atLeast: 2 TB, atMost: 1 TB}]}\n", "bad-disks"),
+        ("  disks: {smallest: large}\n", "bad-size"),
+        ("  disks: {system: [{name: sda}]}\n", "unknown-field"),
+    ] {
+        match with(disks) {
+            Err(ProfileError::Invalid(problems)) => {
+                let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
+                assert!(codes.contains(&code), "{disks}: {codes:?}");
+            }
+            other => panic!("{disks}: {other:?}"),
+        }
+    }
+}

@@ -23,6 +23,71 @@ pub struct StateFormatSpec {
     pub snapshot: Vec<Spanned<String>>,
 }
 
+/// Which disk may get the system.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DisksSpec {
+    /// Disks that may get it, the preferred ones first. A later line counts only when no disk fits the lines before it.
+    #[serde(default)]
+    #[schemars(with = "Vec<DiskSpec>")]
+    pub system: Vec<Spanned<DiskSpec>>,
+    /// Disks that never get it.
+    #[serde(default)]
+    #[schemars(with = "Vec<DiskSpec>")]
+    pub never: Vec<Spanned<DiskSpec>>,
+    /// A size, for example `120 GB`, where the 64 GB that every system needs are not enough.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub smallest: Option<Spanned<String>>,
+    /// What to do when several blank disks fit.
+    #[serde(default)]
+    pub several: SeveralSpec,
+}
+
+/// Several blank disks that fit.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SeveralSpec {
+    /// The one with the lowest place on its bus.
+    #[default]
+    First,
+    /// Somebody has to say which.
+    Stop,
+}
+
+/// A disk fits when it fits everything that is said.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct DiskSpec {
+    /// World Wide Name, as `firstboot-agent facts` prints it.
+    #[serde(default)]
+    pub wwn: Option<String>,
+    /// Serial number.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Model; `*` stands for any characters.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Place on the bus; `*` stands for any characters.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// `sata`, `sas`, `scsi`, `nvme`, `virtio`, `emmc`, `ufs`, `xen` or `network`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub transport: Vec<Spanned<String>>,
+    /// Turning disks, or others.
+    #[serde(default)]
+    pub rotational: Option<bool>,
+    /// A size, for example `200 GB`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub at_least: Option<Spanned<String>>,
+    /// A size.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub at_most: Option<Spanned<String>>,
+}
+
 /// A container image, carried inside the machine's image.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
