@@ -36,17 +36,17 @@ pub fn choose(disks: &[Disk], policy: &DataDisks, known: &[String]) -> DataPlan 
             Some("is write-protected".to_owned())
         } else if known.contains(&id) {
             None
+        } else if disk.bytes < policy.smallest_bytes {
+            Some("is too small".to_owned())
+        } else if let DiskContent::Foreign { what } = &disk.content {
+            plan.foreign = true;
+            Some(format!("holds {what} and is not prepared"))
         } else if disk.transport == Transport::Network {
             Some("is reached through a network".to_owned())
         } else if let Some(who) = &disk.used_by {
             Some(format!("is in use ({who})"))
         } else if let Some(failing) = disk.health.as_ref().and_then(|health| health.failing.as_ref()) {
             Some(format!("must not be trusted: it {failing}"))
-        } else if disk.bytes < policy.smallest_bytes {
-            Some("is too small".to_owned())
-        } else if let DiskContent::Foreign { what } = &disk.content {
-            plan.foreign = true;
-            Some(format!("holds {what} and is not prepared"))
         } else {
             None
         };
@@ -142,6 +142,9 @@ mod tests {
             let plan = choose(&[odd], &POLICY, &[]);
             assert!(plan.disks.is_empty() && plan.left.len() == 1, "{plan:?}");
         }
+        // Data comes first: whose it is, its product can tell, also when the kernel has opened it.
+        let held = Disk { used_by: Some("dm-0".into()), ..disk("vdb", 20, lvm()) };
+        assert!(choose(&[held], &POLICY, &[]).foreign);
         // What it has chosen before is in use, as a rule.
         let used = Disk { used_by: Some("ceph".into()), ..disk("vdb", 20, lvm()) };
         assert_eq!(choose(&[used], &POLICY, &["serial-vdb".into()]).disks.len(), 1);

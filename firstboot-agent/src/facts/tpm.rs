@@ -58,6 +58,7 @@ fn letters(value: u32) -> String {
 mod tests {
     use super::*;
 
+    /// The answer is what swtpm 0.7 gives.
     #[test]
     fn the_maker_stands_in_the_answer() {
         let answer =
