@@ -45,10 +45,9 @@ pub fn choose(disks: &[Disk], policy: &DataDisks, known: &[String]) -> DataPlan 
             Some("is reached through a network".to_owned())
         } else if let Some(who) = &disk.used_by {
             Some(format!("is in use ({who})"))
-        } else if let Some(failing) = disk.health.as_ref().and_then(|health| health.failing.as_ref()) {
-            Some(format!("must not be trusted: it {failing}"))
         } else {
-            None
+            let failing = disk.health.as_ref().and_then(|health| health.failing.as_ref());
+            failing.map(|failing| format!("must not be trusted: it {failing}"))
         };
         match why {
             Some(why) => plan.left.push(format!("{} {why}", plan::describe(disk))),
