@@ -42,7 +42,7 @@ pub async fn run(shared: Arc<Shared>, socket: UdpSocket, mtu: u16, stop: Cancell
     let (teller, note) = handed_out::begin(&shared);
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let started: Result<Vec<Engine>, _> =
-        (0..threads).map(|_| Engine::start(Arc::clone(&shared), largest_block, teller.clone())).collect();
+        (0..threads).map(|_| Engine::start(Arc::clone(&shared), largest_block, teller.clone(), threads)).collect();
     drop(teller);
     let engines = match started {
         Ok(engines) => engines,

@@ -4,6 +4,7 @@
 use crate::{
     content::Content,
     handed_out::{Tally, Teller},
+    proto::pace::Pace,
     shared::Shared,
 };
 use nix::{
@@ -103,7 +104,7 @@ struct Sending {
     job: Job,
     /// Sent so far.
     sent: u64,
-    pace: (Instant, u64),
+    pace: Pace,
 }
 
 struct Worker {
@@ -156,7 +157,8 @@ impl Worker {
                         let _ = job.done.send(Err(error.into()));
                         continue;
                     }
-                    self.sending.insert(number, Sending { job, sent: 0, pace: (Instant::now(), 0) });
+                    self.sending
+                        .insert(number, Sending { job, sent: 0, pace: Pace::new(Instant::now(), PACE, LEAST_BYTES) });
                     self.go_on(number);
                 }
                 Err(std::sync::mpsc::TryRecvError::Empty) => return true,
@@ -186,13 +188,9 @@ impl Worker {
     fn end_slow_ones(&mut self, now: Instant) {
         let mut slow = Vec::new();
         for (number, sending) in &mut self.sending {
-            if now.saturating_duration_since(sending.pace.0) < PACE {
-                continue;
-            }
-            if sending.sent - sending.pace.1 < LEAST_BYTES {
+            if sending.pace.too_slow(now, sending.sent) {
                 slow.push(*number);
             }
-            sending.pace = (now, sending.sent);
         }
         for number in slow {
             self.end(number, Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes next to nothing")));

@@ -5,4 +5,5 @@ pub mod frames;
 pub mod http;
 pub mod mac;
 pub mod neighbours;
+pub mod pace;
 pub mod tftp;

@@ -21,7 +21,7 @@ use nix::sys::{
 };
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, VecDeque},
     io,
     net::{SocketAddr, SocketAddrV4},
     sync::{
@@ -36,6 +36,9 @@ use tokio::sync::oneshot;
 /// The name of the bell among the sockets.
 const BELL: u64 = 0;
 const EVENTS: usize = 64;
+/// Bytes of files that are under way to all clients together. A line of one gigabit needs less; more only fills the interface's
+/// queue until it drops, and then whole windows are sent twice.
+const UNDER_WAY: u64 = 768 << 10;
 /// A file for a client.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -61,7 +64,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn start(shared: Arc<Shared>, largest_block: u16, teller: Teller) -> io::Result<Self> {
+    /// One of so many threads.
+    pub(super) fn start(shared: Arc<Shared>, largest_block: u16, teller: Teller, threads: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
@@ -77,6 +81,9 @@ impl Engine {
             running: HashMap::new(),
             clients: HashMap::new(),
             timers: BinaryHeap::new(),
+            under_way: 0,
+            most_under_way: UNDER_WAY / threads.max(1) as u64,
+            waiting: VecDeque::new(),
             next: BELL + 1,
         };
         thread::Builder::new().name("tftp".into()).stack_size(256 << 10).spawn(move || {
@@ -115,6 +122,10 @@ struct Running {
     wire: Wire,
     transfer: Transfer,
     place: Place,
+    /// Its share of what is under way.
+    under_way: u64,
+    /// It is among those that wait.
+    waits: bool,
     /// The earliest entry among the timers.
     armed: Instant,
     tally: Tally,
@@ -131,6 +142,12 @@ struct Worker {
     clients: HashMap<SocketAddrV4, u64>,
     /// When to look at a transfer again. It may have got further meanwhile: then it is put in anew.
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// Bytes that were sent and not yet acknowledged, of all transfers.
+    under_way: u64,
+    /// This thread's share of [`UNDER_WAY`].
+    most_under_way: u64,
+    /// Transfers that have something to send and wait until less is under way, the longest first.
+    waiting: VecDeque<u64>,
     next: u64,
 }
 
@@ -200,7 +217,10 @@ impl Worker {
         let armed = transfer.poll_timeout().unwrap_or(now);
         self.timers.push(Reverse((armed, number)));
         let (name, tally) = (request.name, Tally::new(Way::Tftp, mac, Some(file), 0));
-        self.running.insert(number, Running { client, mac, name, length, wire, transfer, place, armed, tally });
+        self.running.insert(
+            number,
+            Running { client, mac, name, length, wire, transfer, place, under_way: 0, waits: false, armed, tally },
+        );
         self.clients.insert(client, number);
         self.pump(number, now);
     }
@@ -237,8 +257,38 @@ impl Worker {
         }
     }
 
-    /// Sends what is due, tells how far it is, and ends what has ended.
+    /// Sends what is due or lines up for it, tells how far it is, and ends what has ended.
     fn pump(&mut self, number: u64, now: Instant) {
+        self.account(number);
+        if let Some(running) = self.running.get_mut(&number)
+            && running.transfer.has_blocks()
+        {
+            if !std::mem::replace(&mut running.waits, true) {
+                self.waiting.push_back(number);
+            }
+        } else {
+            self.send(number, now);
+        }
+        while self.under_way < self.most_under_way
+            && let Some(next) = self.waiting.pop_front()
+        {
+            if let Some(running) = self.running.get_mut(&next) {
+                running.waits = false;
+                self.send(next, now);
+            }
+        }
+    }
+
+    /// Counts what of this transfer is under way now.
+    fn account(&mut self, number: u64) {
+        if let Some(running) = self.running.get_mut(&number) {
+            self.under_way -= running.under_way;
+            running.under_way = running.transfer.bytes_under_way();
+            self.under_way += running.under_way;
+        }
+    }
+
+    fn send(&mut self, number: u64, now: Instant) {
         let Some(running) = self.running.get_mut(&number) else { return };
         while let Some(transmit) = running.transfer.poll_transmit(now) {
             let size = running.transfer.block_size();
@@ -263,9 +313,10 @@ impl Worker {
             None => {
                 self.shared.metrics.tftp(running.transfer.outcome());
                 running.log_end();
-                self.remove(number);
+                return self.remove(number);
             }
         }
+        self.account(number);
     }
 
     fn fire(&mut self) {
@@ -274,7 +325,11 @@ impl Worker {
             self.timers.pop();
             // An entry that a nearer one has replaced is of no use any more.
             let Some(running) = self.running.get_mut(&number).filter(|running| running.armed == at) else { continue };
-            running.transfer.handle_timeout(now);
+            if running.waits {
+                running.transfer.hold(now);
+            } else {
+                running.transfer.handle_timeout(now);
+            }
             if let Some(due) = running.transfer.poll_timeout() {
                 running.armed = due;
                 self.timers.push(Reverse((due, number)));
@@ -285,9 +340,9 @@ impl Worker {
 
     fn remove(&mut self, number: u64) {
         // Closing the socket takes it out of the epoll set.
-        if let Some(running) = self.running.remove(&number)
-            && self.clients.get(&running.client) == Some(&number)
-        {
+        let Some(running) = self.running.remove(&number) else { return };
+        self.under_way -= running.under_way;
+        if self.clients.get(&running.client) == Some(&number) {
             self.clients.remove(&running.client);
         }
     }

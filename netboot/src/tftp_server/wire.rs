@@ -34,10 +34,7 @@ impl Wire {
     pub(super) fn open(shared: &Shared, client: SocketAddrV4, file: Content) -> io::Result<Self> {
         let interface = shared.config.now().interface.clone();
         let socket = sockets::udp("TFTP transfer", &interface, shared.address, 0, false).map_err(io::Error::other)?;
-        // Blocks fit the LAN's packets. Where a tunnel's are smaller the router may cut them: firmware asks for no less.
-        let _ = rustix::net::sockopt::set_ip_mtu_discover(&socket, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT);
-        // Without this an unconnected socket does not hear that the client's port is closed (ip(7)).
-        let _ = setsockopt(&socket, sockopt::Ipv4RecvErr, &true);
+        prepare(&socket);
         Ok(Self { socket, client, address: client.into(), file, ahead: Vec::new(), ahead_from: 0 })
     }
 
@@ -114,6 +111,13 @@ impl Wire {
     }
 }
 
+fn prepare(socket: &UdpSocket) {
+    // Blocks fit the LAN's packets. Where a tunnel's are smaller the router may cut them: firmware asks for no less.
+    let _ = rustix::net::sockopt::set_ip_mtu_discover(socket, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT);
+    // Without this an unconnected socket does not hear that the client's port is closed (ip(7)).
+    let _ = setsockopt(socket, sockopt::Ipv4RecvErr, &true);
+}
+
 fn lost_is_sent(sent: io::Result<()>) -> io::Result<()> {
     match sent {
         // ENOBUFS: the interface's queue is full. The others are what ICMP or ARP have said, about an earlier packet: who
@@ -130,5 +134,25 @@ fn lost_is_sent(sent: io::Result<()>) -> io::Result<()> {
             Ok(())
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_may_be_cut_on_the_way() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        prepare(&socket);
+        let dont = rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT;
+        assert_eq!(rustix::net::sockopt::ip_mtu_discover(&socket).unwrap(), dont);
+    }
+
+    #[test]
+    fn a_full_queue_is_loss_and_a_broken_disk_is_not() {
+        assert!(lost_is_sent(Err(io::ErrorKind::WouldBlock.into())).is_ok());
+        assert!(lost_is_sent(Err(nix::errno::Errno::ENOBUFS.into())).is_ok());
+        assert!(lost_is_sent(Err(nix::errno::Errno::EIO.into())).is_err());
     }
 }

@@ -115,6 +115,16 @@ mod tests {
     }
 
     #[test]
+    fn types_are_those_of_uefi() {
+        let types = ["a.efi", "A.ISO", "a.img", "a.json", "a.bita", "efi"].map(content_type);
+        let any = "application/octet-stream";
+        assert_eq!(
+            types,
+            ["application/efi", "application/vnd.efi-iso", "application/vnd.efi-img", "application/json", any, any]
+        );
+    }
+
+    #[test]
     fn heads_are_exact() {
         let whole = answer("GET /boot/a.efi HTTP/1.1\r\n\r\n", 1000);
         assert_eq!(

@@ -12,6 +12,7 @@ use super::{
     packet::{FromClient, ReadRequest, option_ack},
     round_trip::RoundTrip,
 };
+use crate::proto::pace::Pace;
 use std::time::{Duration, Instant};
 
 /// Without the option, RFC 1350's block size.
@@ -97,8 +98,7 @@ pub struct Transfer {
     deadline: Instant,
     /// When the client was last heard to have got further.
     heard: Instant,
-    /// Start of the current [`PACE`], and what was acknowledged then.
-    pace: (Instant, u64),
+    pace: Pace,
     outcome: Option<Outcome>,
 }
 
@@ -134,7 +134,7 @@ impl Transfer {
             wait,
             deadline: now + wait,
             heard: now,
-            pace: (now, 0),
+            pace: Pace::new(now, PACE, LEAST_BYTES),
             outcome: None,
         }
     }
@@ -247,13 +247,31 @@ impl Transfer {
         self.heard = now;
         self.wait = self.agreed_wait.unwrap_or_else(|| self.round_trip.wait().unwrap_or(FIRST_WAIT));
         self.deadline = now + self.wait;
-        if now.saturating_duration_since(self.pace.0) >= PACE {
-            let bytes = self.acknowledged_bytes();
-            if bytes - self.pace.1 < LEAST_BYTES {
-                self.outcome = Some(Outcome::TooSlow);
-            }
-            self.pace = (now, bytes);
+        if self.pace.too_slow(now, self.acknowledged_bytes()) {
+            self.outcome = Some(Outcome::TooSlow);
         }
+    }
+
+    /// True when there are blocks to be sent now.
+    #[must_use]
+    pub fn has_blocks(&self) -> bool {
+        let end = self.blocks().min(self.acked + u64::from(self.window));
+        self.outcome.is_none() && self.option_ack.is_none() && self.sent < end
+    }
+
+    /// Bytes of blocks that were sent and are neither acknowledged nor given up. What is repeated into silence does not count:
+    /// a machine that was switched off keeps no room.
+    #[must_use]
+    pub fn bytes_under_way(&self) -> u64 {
+        if self.repeats > 0 {
+            return 0;
+        }
+        (self.sent - self.acked) * u64::from(self.block_size)
+    }
+
+    /// It is not the client that keeps the transfer waiting: the clock starts anew.
+    pub fn hold(&mut self, now: Instant) {
+        self.deadline = now + self.wait;
     }
 
     /// What to send next, if anything.
@@ -272,6 +290,7 @@ impl Transfer {
             self.timed = Some((end, now));
         }
         self.highest = self.highest.max(end);
+        self.deadline = now + self.wait;
         Some(Transmit::Blocks { first, count })
     }
 

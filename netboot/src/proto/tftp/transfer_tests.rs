@@ -168,6 +168,31 @@ fn a_lost_last_ack_is_success_and_silence_before_that_is_not() {
 }
 
 #[test]
+fn what_is_under_way_is_what_may_still_arrive() {
+    let ms = Duration::from_millis;
+    let mut now = Instant::now();
+    let mut transfer = windowed(now, 4, 1000);
+    assert!(transfer.has_blocks() && transfer.bytes_under_way() == 0);
+    // Others go first: that is no silence of the client's.
+    now += ms(5000);
+    transfer.hold(now);
+    transfer.handle_timeout(now);
+    assert_eq!(transfer.poll_transmit(now), blocks(1, 4));
+    assert!(!transfer.has_blocks() && transfer.bytes_under_way() == 400);
+    assert!(transfer.poll_timeout().unwrap() > now);
+    transfer.handle(now, &ack(2));
+    assert!(transfer.has_blocks() && transfer.bytes_under_way() == 0, "blocks 3 and 4 are lost");
+    transfer.poll_transmit(now);
+    now = transfer.poll_timeout().unwrap();
+    transfer.handle_timeout(now);
+    assert_eq!(transfer.poll_transmit(now), blocks(3, 4));
+    assert_eq!(transfer.bytes_under_way(), 0, "repeated into silence");
+    transfer.handle(now, &ack(6));
+    transfer.poll_transmit(now);
+    assert_eq!(transfer.bytes_under_way(), 400);
+}
+
+#[test]
 fn a_client_that_has_left_has_the_file_or_not() {
     let now = Instant::now();
     let mut half = windowed(now, 2, 1000);
