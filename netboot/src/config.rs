@@ -8,7 +8,7 @@ use crate::{
 };
 use serde::Deserialize;
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -34,6 +34,8 @@ struct RawConfig {
     trust: PathBuf,
     state: PathBuf,
     credential: PathBuf,
+    #[serde(default)]
+    dns: Vec<String>,
     #[serde(default)]
     log_level: Level,
     user: Option<String>,
@@ -113,6 +115,8 @@ pub struct Config {
     pub credential: PathBuf,
     /// The store page.
     pub page: PageConfig,
+    /// DNS servers; without any, the system's.
+    pub dns: Vec<SocketAddr>,
     /// What the log says at least.
     pub log_level: Level,
     /// Whom the service becomes once its ports are open; somebody without rights when absent.
@@ -213,6 +217,10 @@ impl Config {
         if raw.address.is_some_and(|a| a.is_unspecified() || a.is_multicast() || a.is_broadcast()) {
             return wrong("address", "must be one address that this machine has on the interface".into());
         }
+        let server = |text: &String| text.parse().or_else(|_| text.parse().map(|address: IpAddr| (address, 53).into()));
+        let Ok(dns) = raw.dns.iter().map(server).collect::<Result<Vec<SocketAddr>, _>>() else {
+            return wrong("dns", "must be a list of addresses, for example `[192.168.1.1, \"10.0.0.53:5353\"]`".into());
+        };
         let cache = RawCache {
             upstreams: raw.upstreams,
             check_every: raw.check_every,
@@ -238,6 +246,7 @@ impl Config {
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),
             page: raw.page,
+            dns,
             log_level: raw.log_level,
             user: raw.user,
             sandbox: raw.sandbox,

@@ -30,6 +30,7 @@ pub mod lan;
 pub mod logging;
 pub mod manager;
 pub mod metrics;
+pub mod names;
 pub mod outbox;
 pub mod page;
 pub mod permit;

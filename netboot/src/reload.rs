@@ -37,6 +37,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         state,
         credential,
         cache,
+        dns,
         page,
         log_level,
         user,
@@ -68,18 +69,20 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         ("checkEvery", now.check_every != then.check_every),
         ("prefetch", (now.lead, now.spread) != (then.lead, then.spread)),
         ("staleMetadata", now.stale != then.stale),
+        ("dns", old.dns != *dns),
         ("page", old.page != *page),
         ("logLevel", old.log_level != *log_level),
     ];
     // Upstreams are asked by clients that were made for them.
     let cache = CacheConfig { upstreams: old.cache.upstreams.clone(), ..cache.clone() };
-    let config = Config { cache, page: page.clone(), log_level: *log_level, ..old.clone() };
+    let config = Config { cache, dns: dns.clone(), page: page.clone(), log_level: *log_level, ..old.clone() };
     let changed = |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     Merged { config, live: changed(&live), restart: changed(&restart) }
 }
 
 /// Names of settings that `netboot check` may promise to be taken by SIGHUP.
-pub const LIVE: [&str; 7] = ["bandwidth", "cacheSize", "checkEvery", "logLevel", "page", "prefetch", "staleMetadata"];
+pub const LIVE: [&str; 8] =
+    ["bandwidth", "cacheSize", "checkEvery", "dns", "logLevel", "page", "prefetch", "staleMetadata"];
 
 /// Waits for SIGHUP until told to stop.
 pub async fn run(shared: Arc<Shared>, path: PathBuf, stop: CancellationToken) {
@@ -120,6 +123,7 @@ fn take(shared: &Shared, loaded: Result<Config, ConfigError>) {
     if let Some(cache) = &shared.cache {
         cache.reconfigure(&config.cache);
     }
+    shared.names.set_servers(&config.dns);
     shared.config.replace(config);
     shared.metrics.reloaded(true);
     let named = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
@@ -158,7 +162,7 @@ mod tests {
         let changed = merge(
             &config(""),
             &config(concat!(
-                "logLevel: warn\npage: {language: de}\nbandwidth: {limit: 1Mbit/s}\ncacheSize: 1GiB\ncheckEvery: 9m\n",
+                "logLevel: warn\npage: {language: de}\ndns: [10.0.0.1]\nbandwidth: {limit: 1Mbit/s}\ncacheSize: 1GiB\ncheckEvery: 9m\n",
                 "prefetch: {lead: 1h}\nstaleMetadata: {maxAge: 1d}\n",
             )),
         );

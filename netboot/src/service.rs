@@ -11,6 +11,7 @@ use crate::{
     interface::{self, Neighbours},
     lan::ears::{self, Ear},
     manager,
+    names::{self, Names, endpoint::Endpoint},
     outbox::{Outbox, Writer},
     proto::dhcp::decide::Port,
     region::{self, client::Region},
@@ -24,7 +25,7 @@ use crate::{
 use anyhow::{Context, Result};
 use contracts::store::StoreCredential;
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
@@ -59,7 +60,8 @@ pub struct Prepared {
     pub credential: StoreCredential,
     signer: Signer,
     region: Region,
-    registrars: Vec<SocketAddr>,
+    registrars: Vec<Endpoint>,
+    names: Arc<Names>,
 }
 
 impl Prepared {
@@ -73,12 +75,13 @@ impl Prepared {
         let unusable = |error: anyhow::Error| InputError::Credential(config.credential.clone(), error);
         let credential = read_credential(&config.credential).map_err(unusable)?;
         let signer = Signer::new(&credential.key).map_err(|e| unusable(e.into()))?;
-        let region = Region::new(&credential).map_err(|e| unusable(e.into()))?;
+        let names = Arc::new(Names::new(config.dns.clone(), names::SYSTEM));
+        let region = Region::new(&credential, &names).map_err(|e| unusable(e.into()))?;
         let registrars = region::client::endpoints(&credential).map_err(|e| unusable(e.into()))?;
         if !config.trust.is_file() {
             return Err(InputError::NoTrust(config.trust).into());
         }
-        Ok(Self { config, path: path.to_owned(), address, credential, signer, region, registrars })
+        Ok(Self { config, path: path.to_owned(), address, credential, signer, region, registrars, names })
     }
 
     /// The repository and what it is verified from.
@@ -113,7 +116,7 @@ impl Prepared {
         let config = &self.config;
         let cache = match config.cache.upstreams.as_slice() {
             [] => None,
-            _ => Some(Arc::new(Cache::open(&config.repository, &config.cache)?)),
+            _ => Some(Arc::new(Cache::open(&config.repository, &config.cache, &self.names)?)),
         };
         let board = Arc::new(Mutex::new(Board::default()));
         let (outbox, writer) = Outbox::open(&self.config.state, Arc::clone(&board), OffsetDateTime::now_utc())?;
@@ -178,6 +181,7 @@ impl Opened {
             .with_folder(&config.repository)
             .with_file(&config.trust)
             .with_file(&self.prepared.path)
+            .with_file(Path::new(names::SYSTEM))
             .with_own_needs();
         let (user, sandbox) = (config.user.clone(), config.sandbox);
         self.confinement = Some(confine::apply(&Plan { user, sandbox, folders, own })?);
@@ -215,7 +219,7 @@ impl Opened {
         let source = self.prepared.source();
         let Self { prepared, dhcp, proxy, tftp, web, relay, store, board, outbox, writer, cache, mtu, confinement } =
             self;
-        let Prepared { config, path: _, address, credential, signer, region, registrars } = prepared;
+        let Prepared { config, path: _, address, credential, signer, region, registrars, names } = prepared;
         let name = config.interface.clone();
         let take = "the runtime does not take a socket";
         let udp = |socket| UdpSocket::from_std(socket).context(take);
@@ -245,6 +249,7 @@ impl Opened {
             guids: Mutex::default(),
             architectures: Mutex::default(),
             dhcp_servers: Mutex::default(),
+            names: Arc::clone(&names),
             metrics: crate::metrics::Metrics::of(confinement.as_ref()),
             quiet: crate::quiet_log::QuietLog::default(),
             page: crate::page::state::PageState::new(stop.clone()),
@@ -272,7 +277,7 @@ impl Opened {
         tasks.spawn(windows::run(of(), stop.clone()));
         tasks.spawn(region::assignments::run(of(), Arc::clone(&region), stop.clone()));
         tasks.spawn(region::forward::run(of(), region, stop.clone()));
-        tasks.spawn(region::relay::run(relay, registrars, stop));
+        tasks.spawn(region::relay::run(relay, registrars, names, stop));
         Ok(Running { shared, tasks })
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     config::Live,
     interface::Neighbours,
     metrics::Metrics,
+    names::Names,
     outbox::{Offer, Outbox, queue::Weight},
     page::state::PageState,
     permit::to_the_millisecond,
@@ -75,6 +76,8 @@ pub struct Shared {
     pub architectures: Mutex<BTreeMap<Mac, &'static str>>,
     /// DHCP servers that clients have chosen.
     pub dhcp_servers: Mutex<BTreeSet<Ipv4Addr>>,
+    /// Addresses of the region's hosts.
+    pub names: Arc<Names>,
     /// What is counted.
     pub metrics: Metrics,
     /// Keeps repeats out of the log.

@@ -5,6 +5,7 @@ use super::{
     fetch::{Fetcher, Limiter},
     metadata::{self, Freshness, moment},
 };
+use crate::names::Names;
 use crate::{boot_files::chain, config::Config};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use time::OffsetDateTime;
@@ -20,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When nothing can be asked from here.
 pub async fn upstreams(config: &Config, datastore: &Path) -> Result<Vec<(Url, Result<String, String>)>, anyhow::Error> {
     let limiter = Arc::new(Limiter::new(config.cache.bandwidth.clone()));
-    let fetcher = Fetcher::new(&config.cache.upstreams, limiter).map_err(CacheError::Client)?;
+    let names = Arc::new(Names::new(config.dns.clone(), crate::names::SYSTEM));
+    let fetcher = Fetcher::new(&config.cache.upstreams, limiter, &names).map_err(CacheError::Client)?;
     let unreadable = |error| crate::boot_files::BootError::Read(config.trust.clone(), error);
     let root = std::fs::read(&config.trust).map_err(unreadable)?;
     let mut answers = Vec::new();

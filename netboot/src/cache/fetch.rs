@@ -1,6 +1,7 @@
 //! Reading files of an upstream over HTTP, with ranges, through the bandwidth's limit.
 
 use super::bandwidth::{Bucket, Schedule};
+use crate::names::{ForHttp, Names};
 use bytes::Bytes;
 use reqwest::{Client, StatusCode, header};
 use std::{
@@ -134,7 +135,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// When there is no TLS on this machine.
-    pub fn new(upstreams: &[Url], limiter: Arc<Limiter>) -> Result<Self, reqwest::Error> {
+    pub fn new(upstreams: &[Url], limiter: Arc<Limiter>, names: &Arc<Names>) -> Result<Self, reqwest::Error> {
         // Says no only when it was said before.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut client = Client::builder()
@@ -142,6 +143,7 @@ impl Fetcher {
             .read_timeout(SILENCE)
             // What is allowed to be reached is in the configuration, and nowhere else.
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(ForHttp(Arc::clone(names)))
             .no_proxy();
         if upstreams.iter().all(|url| url.scheme() == "http") {
             // No certificate store is looked for where none is needed: many a router has none.

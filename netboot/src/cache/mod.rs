@@ -20,6 +20,7 @@ pub mod space;
 pub mod upstreams;
 pub mod want;
 
+use crate::names::Names;
 use crate::shared::lock;
 use config::CacheConfig;
 use contracts::{
@@ -90,9 +91,9 @@ impl Cache {
     ///
     /// # Errors
     /// [`CacheError`].
-    pub fn open(folder: &Path, config: &CacheConfig) -> Result<Self, CacheError> {
+    pub fn open(folder: &Path, config: &CacheConfig, names: &Arc<Names>) -> Result<Self, CacheError> {
         let limiter = Arc::new(Limiter::new(config.bandwidth.clone()));
-        let fetcher = Fetcher::new(&config.upstreams, limiter).map_err(CacheError::Client)?;
+        let fetcher = Fetcher::new(&config.upstreams, limiter, names).map_err(CacheError::Client)?;
         let view = CacheStatus { on_disk: true, bytes_most: config.size, ..CacheStatus::default() };
         Ok(Self {
             folder: Folder::open(folder)?,

@@ -41,13 +41,16 @@ impl Folders {
         self
     }
 
-    /// What the program itself looks at: facts about itself, the neighbour table, and its interfaces.
+    /// What the program itself looks at: facts about itself, the neighbour table, its interfaces, and who vouches for
+    /// web servers.
     #[must_use]
     pub fn with_own_needs(mut self) -> Self {
-        self.read.extend(["/proc", "/sys/class/net", "/sys/devices"].map(PathBuf::from));
         // The crate `getrandom` looks for its system call by dlsym(3), which finds nothing in a static program. Then it reads
         // these, and `rand` panics where it may not.
         self.read.extend(["/dev/random", "/dev/urandom"].map(PathBuf::from));
+        self.read.extend(
+            ["/proc", "/sys/class/net", "/sys/devices", "/etc/ssl", "/usr/share/ca-certificates"].map(PathBuf::from),
+        );
         self
     }
 }

@@ -1,11 +1,15 @@
-//! Calls to the registrars. The address comes from the credential, the name in the certificate too: no DNS.
+//! Calls to the registrars. Where they are comes from the credential, and so does the name in their certificate: a forged
+//! answer of DNS leads to nobody who can show it.
 
+use crate::names::{
+    Names,
+    endpoint::{Endpoint, NoEndpoint},
+};
 use contracts::store::StoreCredential;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -27,9 +31,9 @@ pub enum CredentialError {
     /// TLS does not take it.
     #[error("the credential cannot be used for TLS")]
     Tls(#[source] rustls::Error),
-    /// An endpoint is not `ADDRESS:PORT`.
-    #[error("the registrar `{0}` is not ADDRESS:PORT")]
-    Endpoint(String),
+    /// An endpoint is not `HOST:PORT`.
+    #[error("a registrar cannot be used")]
+    Endpoint(#[source] NoEndpoint),
     /// It lists no registrar.
     #[error("the credential lists no registrar")]
     NoRegistrar,
@@ -45,7 +49,7 @@ pub enum CallError {
     #[error("the registrar {address} does not answer")]
     Unreachable {
         /// Which.
-        address: SocketAddr,
+        address: Endpoint,
         /// Why.
         #[source]
         source: reqwest::Error,
@@ -54,7 +58,7 @@ pub enum CallError {
     #[error("the registrar {address} says {status}: {text}")]
     Refused {
         /// Which.
-        address: SocketAddr,
+        address: Endpoint,
         /// The HTTP status.
         status: StatusCode,
         /// What it says, shortened.
@@ -62,22 +66,22 @@ pub enum CallError {
     },
 }
 
-struct Endpoint {
-    address: SocketAddr,
+struct Registrar {
+    address: Endpoint,
     base: String,
     client: Client,
 }
 
 /// The region's registrars.
 pub struct Region {
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<Registrar>,
     /// The one that answered last.
     good: AtomicUsize,
 }
 
 impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.endpoints.iter().map(|e| e.address)).finish()
+        f.debug_list().entries(self.endpoints.iter().map(|e| e.address.to_string())).finish()
     }
 }
 
@@ -85,8 +89,8 @@ impl std::fmt::Debug for Region {
 ///
 /// # Errors
 /// [`CredentialError::Endpoint`] or [`CredentialError::NoRegistrar`].
-pub fn endpoints(credential: &StoreCredential) -> Result<Vec<SocketAddr>, CredentialError> {
-    let parse = |text: &String| text.parse().map_err(|_| CredentialError::Endpoint(text.clone()));
+pub fn endpoints(credential: &StoreCredential) -> Result<Vec<Endpoint>, CredentialError> {
+    let parse = |text: &String| text.parse().map_err(CredentialError::Endpoint);
     let all = credential.registrars.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     if all.is_empty() { Err(CredentialError::NoRegistrar) } else { Ok(all) }
 }
@@ -114,25 +118,38 @@ fn tls(credential: &StoreCredential) -> Result<ClientConfig, CredentialError> {
         .map_err(CredentialError::Tls)
 }
 
+/// Whatever name the URL has, this is where it leads: the certificate's name is not the host's.
+struct At {
+    address: Endpoint,
+    names: Arc<Names>,
+}
+
+impl reqwest::dns::Resolve for At {
+    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let (address, names) = (self.address.clone(), Arc::clone(&self.names));
+        Box::pin(async move { Ok(Box::new(address.addresses(&names).await?.into_iter()) as reqwest::dns::Addrs) })
+    }
+}
+
 impl Region {
     /// Prepares the calls.
     ///
     /// # Errors
     /// [`CredentialError`].
-    pub fn new(credential: &StoreCredential) -> Result<Self, CredentialError> {
+    pub fn new(credential: &StoreCredential, names: &Arc<Names>) -> Result<Self, CredentialError> {
         let tls = tls(credential)?;
         let name = &credential.server_name;
-        let prepare = |address: SocketAddr| {
+        let prepare = |address: Endpoint| {
             let client = Client::builder()
                 .tls_backend_preconfigured(tls.clone())
-                .resolve(name, address)
+                .dns_resolver(At { address: address.clone(), names: Arc::clone(names) })
                 .connect_timeout(CONNECT_TIMEOUT)
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .https_only(true)
                 .build()
                 .map_err(CredentialError::Client)?;
-            Ok(Endpoint { address, base: format!("https://{name}:{}", address.port()), client })
+            Ok(Registrar { base: format!("https://{name}:{}", address.port), address, client })
         };
         let endpoints = endpoints(credential)?.into_iter().map(prepare).collect::<Result<_, _>>()?;
         Ok(Self { endpoints, good: AtomicUsize::new(0) })
@@ -161,9 +178,10 @@ impl Region {
         Err(failed.unwrap_or_else(|| unreachable!("a region has an endpoint")))
     }
 
-    async fn call_one(endpoint: &Endpoint, request: RequestBuilder) -> Result<Response, CallError> {
-        let address = endpoint.address;
-        let response = request.send().await.map_err(|source| CallError::Unreachable { address, source })?;
+    async fn call_one(endpoint: &Registrar, request: RequestBuilder) -> Result<Response, CallError> {
+        let address = endpoint.address.clone();
+        let response =
+            request.send().await.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -1,7 +1,10 @@
 //! The blind TCP relay: machines reach the registrar through it, and nothing else. What passes is TLS from end to
 //! end; netboot neither can nor wants to read it.
 
-use crate::accept::{self, Limits};
+use crate::{
+    accept::{self, Limits},
+    names::{Names, endpoint::Endpoint},
+};
 use std::{
     net::SocketAddr,
     sync::{
@@ -23,23 +26,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(180);
 
 /// Relays until told to stop.
-pub async fn run(listener: TcpListener, registrars: Vec<SocketAddr>, stop: CancellationToken) {
+pub async fn run(listener: TcpListener, registrars: Vec<Endpoint>, names: Arc<Names>, stop: CancellationToken) {
     let registrars = Arc::new(registrars);
     let serve = |stream, peer| {
-        let (registrars, stop) = (Arc::clone(&registrars), stop.clone());
+        let (registrars, names, stop) = (Arc::clone(&registrars), Arc::clone(&names), stop.clone());
         async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = relay(stream, peer, &registrars, IDLE) => {}
+                () = relay(stream, peer, &registrars, &names, IDLE) => {}
             }
         }
     };
     accept::run(listener, "the relay", LIMITS, &stop, serve).await.wait().await;
 }
 
-async fn relay(client: TcpStream, peer: SocketAddr, registrars: &[SocketAddr], idle: Duration) {
-    let Some(server) = connect(registrars).await else {
-        tracing::warn!("{peer} wants the registrar: none of {registrars:?} can be reached");
+async fn relay(client: TcpStream, peer: SocketAddr, registrars: &[Endpoint], names: &Names, idle: Duration) {
+    let Some(server) = connect(registrars, names).await else {
+        tracing::warn!("{peer} wants the registrar: none of {} can be reached", list(registrars));
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -52,15 +55,25 @@ async fn relay(client: TcpStream, peer: SocketAddr, registrars: &[SocketAddr], i
 }
 
 /// The first that takes the connection.
-async fn connect(registrars: &[SocketAddr]) -> Option<TcpStream> {
-    for address in registrars {
-        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => tracing::debug!("{address}: {error}"),
-            Err(_) => tracing::debug!("{address}: no answer"),
+async fn connect(registrars: &[Endpoint], names: &Names) -> Option<TcpStream> {
+    for endpoint in registrars {
+        let found = endpoint.addresses(names).await;
+        for address in found.iter().flatten() {
+            match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Some(stream),
+                Ok(Err(error)) => tracing::debug!("{address}: {error}"),
+                Err(_) => tracing::debug!("{address}: no answer"),
+            }
+        }
+        if let Err(error) = found {
+            tracing::debug!("{error}");
         }
     }
     None
+}
+
+fn list(registrars: &[Endpoint]) -> String {
+    registrars.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Copies one direction to its end, then passes the end on.
@@ -113,6 +126,10 @@ impl Activity {
 mod tests {
     use super::*;
 
+    fn at(address: SocketAddr) -> Endpoint {
+        address.to_string().parse().unwrap()
+    }
+
     async fn pair() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -126,7 +143,8 @@ mod tests {
         let (registrar, registrar_address) = pair().await;
         let (relay, relay_address) = pair().await;
         let stop = CancellationToken::new();
-        let running = tokio::spawn(run(relay, vec![dead_address, registrar_address], stop.clone()));
+        let running =
+            tokio::spawn(run(relay, vec![at(dead_address), at(registrar_address)], Arc::default(), stop.clone()));
         let server = tokio::spawn(async move {
             let (mut stream, _) = registrar.accept().await.unwrap();
             let mut all = Vec::new();
@@ -150,7 +168,7 @@ mod tests {
         let (front, front_address) = pair().await;
         let mut client = TcpStream::connect(front_address).await.unwrap();
         let (accepted, peer) = front.accept().await.unwrap();
-        relay(accepted, peer, &[registrar_address], Duration::from_millis(50)).await;
+        relay(accepted, peer, &[at(registrar_address)], &Names::default(), Duration::from_millis(50)).await;
         assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
     }
 }

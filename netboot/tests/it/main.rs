@@ -8,10 +8,12 @@ mod errors;
 mod files;
 mod lan;
 mod operation;
+mod packaging;
 mod page;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod region;
 mod reload;
 mod running;
+mod soak;
 mod tftp;

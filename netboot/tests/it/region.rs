@@ -163,9 +163,44 @@ async fn a_registrar_of_another_ca_or_with_old_tls_is_not_believed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let credential = region.credential(listener.local_addr().unwrap().port());
         let server = tokio::spawn(serve(listener, acceptor, router(Arc::default())));
-        let line = netboot::region::client::Region::new(&credential).unwrap();
+        let line = netboot::region::client::Region::new(&credential, &Arc::default()).unwrap();
         let called = line.call(|client, base| client.get(format!("{base}/v1/store/assignments"))).await;
         assert!(called.is_err(), "{name}");
         server.abort();
     }
+}
+
+/// A DNS server that knows one name: its address is the loopback's.
+fn name_server() -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let mut answer = buffer[..length].to_vec();
+            let known = answer[12..].starts_with(b"\x09registrar\x04host\x04test\0\0\x01");
+            answer[2..4].copy_from_slice(if known { &[0x81, 0x80] } else { &[0x81, 0x83] });
+            if known {
+                answer[7] = 1;
+                answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
+            }
+            socket.send_to(&answer, from).unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_confined_program_finds_a_registrar_by_its_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let region = Region::new();
+    let mut world = World::new();
+    let port = listener.local_addr().unwrap().port();
+    world.credential = region.credential(port);
+    world.credential.registrars = vec![format!("nobody.host.test:{port}"), format!("registrar.host.test:{port}")];
+    tokio::spawn(serve(listener, region.acceptor(&[&TLS13]), router(Arc::default())));
+    let dns = format!("dns: [\"{}\"]\n", name_server());
+    let program = crate::running::Program::start(&world, &dns).await;
+    program.says("assignments of generation 7").await;
+    program.end().await;
 }

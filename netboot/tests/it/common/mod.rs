@@ -83,6 +83,13 @@ impl World {
         }
     }
 
+    /// A port of the configuration file that was written last.
+    pub(crate) fn port(&self, name: &str) -> u16 {
+        let text = std::fs::read_to_string(self.folder.path().join("netboot.yaml")).unwrap();
+        let after = text.split_once(&format!("{name}: ")).unwrap().1;
+        after[..after.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
