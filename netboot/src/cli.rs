@@ -1,5 +1,6 @@
 //! The command line.
 
+mod pin;
 mod status;
 
 use crate::{
@@ -57,6 +58,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// The PIN with which people change something on the store page.
+    #[command(subcommand)]
+    Pin(pin::Command),
     /// Write a completion script for a shell.
     Completions {
         /// The shell.
@@ -134,7 +138,8 @@ fn report(out: &mut impl Write, error: &anyhow::Error) -> std::io::Result<()> {
 fn hint(error: &anyhow::Error) -> &'static str {
     use crate::{
         boot_files::BootError, cache::CacheError, config::ConfigError, confine::ConfineError,
-        interface::InterfaceError, service::InputError, sockets::SocketError, store::StoreError,
+        interface::InterfaceError, pin::secret::SecretError, service::InputError, sockets::SocketError,
+        store::StoreError,
     };
     if error.is::<Interrupted>() {
         "run it again; it has changed nothing"
@@ -143,6 +148,8 @@ fn hint(error: &anyhow::Error) -> &'static str {
     } else if error.is::<ConfineError>() {
         "name in `user` somebody who can read what the configuration names, make those folders readable, or set \
          `user: root`: capabilities are given up all the same"
+    } else if let Some(SecretError::Weak(_)) = error.downcast_ref() {
+        "take another one, 8 digits for example that are no date; it is typed on a phone"
     } else if error.is::<status::AskError>() {
         "is the service running there (`netboot serve`)? `--url` takes http://ADDRESS[:PORT] of the store LAN"
     } else if error.is::<ConfigError>() {
@@ -207,6 +214,7 @@ fn run(command: Command) -> Result<()> {
                 write_out(status::table(&answer).as_bytes())
             }
         }
+        Command::Pin(command) => pin::run(&command),
         Command::Serve { config, .. } => {
             // Before there is a thread: what needs rights is opened, and then they are given up.
             let opened = Prepared::read(&config)?.open()?.confine()?;
@@ -231,6 +239,8 @@ async fn check(path: &Path, out: &mut impl Write) -> Result<()> {
     writeln!(out, "store       {}", prepared.credential.store)?;
     writeln!(out, "interface   {} ({})", prepared.config.interface, prepared.address)?;
     writeln!(out, "registrars  {}", prepared.credential.registrars.join(", "))?;
+    let pin = if crate::pin::Pin::new(&prepared.config.state).is_set() { "set" } else { "not set (`netboot pin set`)" };
+    writeln!(out, "pin         {pin}")?;
     // A datastore of its own: checking must not change what the service remembers. It vanishes when dropped.
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let source = crate::boot_files::Source { datastore: scratch.path().to_owned(), ..prepared.source() };

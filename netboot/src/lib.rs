@@ -34,6 +34,7 @@ pub mod names;
 pub mod outbox;
 pub mod page;
 pub mod permit;
+pub mod pin;
 pub mod proto;
 pub mod quiet_log;
 pub mod region;

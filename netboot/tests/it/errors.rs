@@ -25,8 +25,15 @@ fn with(change: impl FnOnce(&Place, String) -> String, arguments: &[&str]) -> St
 #[test]
 fn help_of_every_command() {
     let (place, _) = ready();
-    let commands: [&[&str]; 5] =
-        [&["--help"], &["serve", "--help"], &["status", "--help"], &["check", "--help"], &["completions", "--help"]];
+    let commands: [&[&str]; 7] = [
+        &["--help"],
+        &["serve", "--help"],
+        &["status", "--help"],
+        &["check", "--help"],
+        &["pin", "set", "--help"],
+        &["pin", "remove", "--help"],
+        &["completions", "--help"],
+    ];
     assert_snapshot!(commands.map(|arguments| place.run(arguments)).join("\n"));
 }
 

@@ -10,6 +10,7 @@ mod lan;
 mod operation;
 mod packaging;
 mod page;
+mod pin;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod region;
