@@ -20,9 +20,11 @@ pub const REFUSED: &str = "boot-refused";
 pub const BOOT_ORDER: &str = "boot-order";
 /// Its agent spoke, and does not any more.
 pub const SILENT: &str = "silent";
+/// It was given so many boot images in vain that it gets none for a while.
+pub const PAUSED: &str = "too-many-tries";
 
 /// All of them.
-pub const CODES: [&str; 5] = [NOT_FETCHED, CUT_OFF, REFUSED, BOOT_ORDER, SILENT];
+pub const CODES: [&str; 6] = [NOT_FETCHED, CUT_OFF, REFUSED, BOOT_ORDER, SILENT, PAUSED];
 
 /// Firmware repeats its requests for about a minute before it gives up.
 const FIRMWARE_FETCHES: Duration = Duration::minutes(2);
@@ -43,7 +45,7 @@ const CIRCLES: u32 = 3;
 /// Marks the last step of a machine that is silent for longer than any machine that works.
 pub fn note(machine: &mut MachineStatus, now: OffsetDateTime) {
     let Some(line) = machine.steps.last() else { return };
-    let Some((code, message)) = circles(machine, line).or_else(|| silence(machine, line, now)) else { return };
+    let Some((code, message)) = paused(machine, line, now).or_else(|| circles(machine, line)).or_else(|| silence(machine, line, now)) else { return };
     let Some(line) = machine.steps.last_mut() else { return };
     line.status = StepStatus::Waiting;
     line.code = Some(code.into());
@@ -51,6 +53,12 @@ pub fn note(machine: &mut MachineStatus, now: OffsetDateTime) {
 }
 
 type Finding = (&'static str, &'static str);
+
+fn paused(machine: &MachineStatus, line: &StepLine, now: OffsetDateTime) -> Option<Finding> {
+    let early = matches!(line.step, Step::PowerOn | Step::Netboot);
+    (early && machine.paused_until.is_some_and(|until| until > now))
+        .then_some((PAUSED, "it was given boot images again and again without an install that came of it"))
+}
 
 /// Firmware that begins anew each time never is silent for long.
 fn circles(machine: &MachineStatus, line: &StepLine) -> Option<Finding> {
@@ -165,6 +173,12 @@ mod tests {
         assert_eq!(round(Step::Netboot, StepStatus::Started, 3, 2).as_deref(), Some(REFUSED));
         assert_eq!(round(Step::Netboot, StepStatus::Started, 3, 0).as_deref(), Some(NOT_FETCHED));
         assert_eq!(round(Step::Install, StepStatus::Started, 9, 9), None, "the agent runs");
+        let until = Some(OffsetDateTime::UNIX_EPOCH + Duration::seconds(60));
+        let paused = |seconds| {
+            noted(MachineStatus { paused_until: until, ..machine(Step::Netboot, StepStatus::Done, false, 1) }, seconds)
+        };
+        assert_eq!(paused(59).as_deref(), Some(PAUSED));
+        assert_eq!(paused(60), None);
     }
 
     #[test]
