@@ -233,6 +233,7 @@ impl Opened {
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
         let shared = Arc::new(Shared {
             step_times: crate::step_times::StepTimesFile::open(&config.state),
+            page: crate::page::state::PageState::new(stop.clone(), &config.state),
             neighbours: Neighbours::of(&name),
             address,
             base_url,
@@ -252,7 +253,6 @@ impl Opened {
             names: Arc::clone(&names),
             metrics: crate::metrics::Metrics::of(confinement.as_ref()),
             quiet: crate::quiet_log::QuietLog::default(),
-            page: crate::page::state::PageState::new(stop.clone()),
         });
         let (tasks, region) = (TaskTracker::new(), Arc::new(region));
         let of = || Arc::clone(&shared);

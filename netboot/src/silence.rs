@@ -45,7 +45,11 @@ const CIRCLES: u32 = 3;
 /// Marks the last step of a machine that is silent for longer than any machine that works.
 pub fn note(machine: &mut MachineStatus, now: OffsetDateTime) {
     let Some(line) = machine.steps.last() else { return };
-    let Some((code, message)) = paused(machine, line, now).or_else(|| circles(machine, line)).or_else(|| silence(machine, line, now)) else { return };
+    let Some((code, message)) =
+        paused(machine, line, now).or_else(|| circles(machine, line)).or_else(|| silence(machine, line, now))
+    else {
+        return;
+    };
     let Some(line) = machine.steps.last_mut() else { return };
     line.status = StepStatus::Waiting;
     line.code = Some(code.into());

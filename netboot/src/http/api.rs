@@ -35,7 +35,7 @@ const LARGEST_BATCH: usize = 1 << 20;
 const LARGEST_VOUCHER: usize = 4 << 10;
 
 /// Reads a body, bounded in size and time.
-async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
+pub(super) async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
     let late = |_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "the request's body did not come in time");
     let read = tokio::time::timeout(READ_TIMEOUT, axum::body::to_bytes(body, most)).await.map_err(late)?;
     read.map_err(|error| {
@@ -44,11 +44,11 @@ async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {
     })
 }
 
-fn bad(error: &dyn std::error::Error) -> ApiError {
+pub(super) fn bad(error: &dyn std::error::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "bad-document", chain(error))
 }
 
-fn internal(error: &dyn std::error::Error) -> ApiError {
+pub(super) fn internal(error: &dyn std::error::Error) -> ApiError {
     let message = chain(error);
     tracing::error!("a call failed: {message}");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

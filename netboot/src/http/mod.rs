@@ -8,6 +8,7 @@ pub mod operation;
 pub mod page;
 mod sender;
 pub mod serve;
+pub mod window;
 
 use crate::{proto::mac::Mac, shared::Shared};
 use axum::{
@@ -15,7 +16,7 @@ use axum::{
     http::{Method, StatusCode},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use std::{net::SocketAddr, sync::Arc};
 
@@ -64,21 +65,48 @@ async fn nothing(method: Method) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "files can be fetched, nothing else")
 }
 
+/// One call: a path, a method, and what it does to what this service keeps.
+#[derive(Debug)]
+pub struct Route {
+    /// `GET` (which serves `HEAD` too) or `POST`.
+    pub method: &'static str,
+    /// The path.
+    pub path: &'static str,
+    /// What it may change; empty when nothing.
+    pub changes: &'static str,
+    handler: MethodRouter<Arc<Shared>>,
+}
+
+/// Every call besides the files. Nothing here wipes a disk, orders an install, or changes what the region has ordered; people
+/// in the store can change admission windows, with the store's PIN, and nothing else.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    let shows = |path, handler| Route { method: "GET", path, changes: "", handler };
+    let takes = |path, changes, handler| Route { method: "POST", path, changes, handler };
+    vec![
+        shows("/", get(page::page)),
+        shows("/page/style.css", get(page::style)),
+        shows("/page/page.js", get(page::script)),
+        shows("/page/icon.svg", get(page::icon)),
+        shows("/page/live", get(page::live)),
+        shows("/window", get(window::form)),
+        takes("/window", "an admission window, with the PIN", post(window::submit)),
+        takes("/v1/window", "an admission window, with the PIN", post(window::change)),
+        shows("/v1/status", get(api::status)),
+        shows("/v1/time", get(api::time)),
+        takes("/v1/machines", "the ledger: the asking machine takes its entry", post(api::machines)),
+        takes("/v1/events", "the ledger and the queue: what the telling machine did", post(api::events)),
+        takes("/v1/vouchers", "", post(api::vouchers)),
+        shows("/v1/health", get(operation::health)),
+        shows("/metrics", get(operation::metrics)),
+    ]
+}
+
 /// All routes but those of files: see [`files`].
 pub fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/", get(page::page))
-        .route("/page/style.css", get(page::style))
-        .route("/page/page.js", get(page::script))
-        .route("/page/icon.svg", get(page::icon))
-        .route("/page/live", get(page::live))
-        .route("/v1/status", get(api::status))
-        .route("/v1/time", get(api::time))
-        .route("/v1/machines", post(api::machines))
-        .route("/v1/events", post(api::events))
-        .route("/v1/vouchers", post(api::vouchers))
-        .route("/v1/health", get(operation::health))
-        .route("/metrics", get(operation::metrics))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
         .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&shared), operation::count))
         .with_state(shared)

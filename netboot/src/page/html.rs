@@ -60,7 +60,7 @@ pub(crate) fn head_of(html: &mut String, words: &Words, title: &str, live: bool)
 }
 
 /// Links to the other languages, by their own names.
-fn languages(words: &Words) -> String {
+pub(super) fn languages(words: &Words) -> String {
     let mut html = format!("<nav aria-label=\"{}\">", words.say("languages"));
     for (language, _) in LANGUAGES.into_iter().filter(|(language, _)| *language != words.language) {
         let (tag, name) = (language.tag(), language.words().say("language"));
@@ -96,6 +96,7 @@ pub fn main(shown: &Shown, words: &Words) -> String {
     }
     fetching(&mut html, status, words);
     region(&mut html, status, words);
+    super::window::note(&mut html, &status.windows, words);
     for (at, situation) in &machines {
         machine::card(&mut html, &status.machines[*at], situation, status.now, words);
     }
@@ -164,10 +165,7 @@ fn spare(html: &mut String, folded: bool, words: &Words) {
 
 /// Minutes are enough: a page that changes every second is read out by screen readers every second.
 fn as_of(now: OffsetDateTime, words: &Words) -> String {
-    let utc = words.fill("time-utc", &[("time", &format!("{:02}:{:02}", now.hour(), now.minute()))]);
-    let (day, minute) = (now.date(), format!("{:02}:{:02}:00Z", now.hour(), now.minute()));
-    // The script puts the reader's own clock time into it.
-    let time = format!("<time datetime=\"{day}T{minute}\">{utc}</time>");
+    let time = super::window::clock(now, words);
     words.fill("as-of", &[("time", &time)])
 }
 

@@ -188,7 +188,7 @@ fn known_from(left: &Remaining, words: &Words) -> String {
     }
 }
 
-fn minutes(minutes: u64, words: &Words) -> String {
+pub(super) fn minutes(minutes: u64, words: &Words) -> String {
     match minutes {
         0 => words.say("left.soon").to_owned(),
         1 => words.say("left.one-minute").to_owned(),

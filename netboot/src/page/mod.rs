@@ -10,6 +10,7 @@ pub mod live;
 pub mod machine;
 pub mod situation;
 pub mod state;
+pub mod window;
 pub mod words;
 
 /// The style sheet.

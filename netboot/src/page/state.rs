@@ -5,10 +5,14 @@ use super::{
     live::Places,
     words::Language,
 };
-use crate::shared::{Shared, lock};
+use crate::{
+    pin::{Pin, form::Tokens},
+    shared::{Shared, lock},
+};
 use contracts::status::{CacheState, CacheStatus};
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -18,20 +22,25 @@ use tokio_util::sync::CancellationToken;
 const FRESH: Duration = Duration::from_millis(500);
 
 /// The page's own state.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PageState {
     /// Ends live updates when the service ends.
     pub stop: CancellationToken,
     /// Places for live updates.
     pub places: Places,
+    /// The store's PIN.
+    pub pin: Pin,
+    /// Tokens of our own forms.
+    pub tokens: Tokens,
     rendered: Mutex<HashMap<Language, (Instant, Arc<str>)>>,
 }
 
 impl PageState {
-    /// For a service that ends with `stop`.
+    /// For a service that ends with `stop` and keeps its state in this folder.
     #[must_use]
-    pub fn new(stop: CancellationToken) -> Self {
-        Self { stop, ..Self::default() }
+    pub fn new(stop: CancellationToken, state: &Path) -> Self {
+        let (pin, tokens) = (Pin::new(state), Tokens::new());
+        Self { stop, places: Places::default(), pin, tokens, rendered: Mutex::default() }
     }
 }
 

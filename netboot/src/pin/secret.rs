@@ -84,7 +84,11 @@ impl SecretFile {
         Self::make_with(pin, ITERATIONS)
     }
 
-    pub(super) fn make_with(pin: &str, iterations: u32) -> Result<Self, SecretError> {
+    /// The same with another number of rounds: fewer are for tests.
+    ///
+    /// # Errors
+    /// See [`SecretFile::make`].
+    pub fn make_with(pin: &str, iterations: u32) -> Result<Self, SecretError> {
         if let Some(why) = too_easy(pin) {
             return Err(SecretError::Weak(why));
         }

@@ -18,3 +18,4 @@ mod reload;
 mod running;
 mod soak;
 mod tftp;
+mod window;
