@@ -1,7 +1,7 @@
 //! What people in the store may change: an admission window, with the PIN, from our own form. And that nothing else changes
 //! anything.
 
-use crate::common::{Netboot, World, assignments};
+use crate::common::{Netboot, World, assignments, until};
 use contracts::{
     store::{MachineSelector, StoreAssignments, StoreMachine},
     window::{AdmissionWindow, Opening, WindowStatus},
@@ -97,7 +97,8 @@ async fn the_form_opens_and_closes_a_window_with_the_pin_and_from_our_page_alone
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
     assert!(page.text().await.unwrap().contains("Spare servers are being taken in until"));
-    assert!(netboot.running.shared.status().events_waiting > 0, "the region hears of it");
+    // The region hears of it.
+    until(|| netboot.running.shared.status().events_waiting > 0).await;
 
     let fields = [("action", "close"), ("window", "spares"), ("token", &token), ("pin", PIN)];
     assert_eq!(submit(&netboot, Some(&own), &fields).await.0, 303);
