@@ -8,13 +8,19 @@
 
 use crate::{
     disk::{
-        layout::{IN_PROGRESS, Role},
-        signature::{self, Scan, window::Device},
-        table::{has_room_for_ours, partition_node},
+        layout::{IN_PROGRESS, Role, divide},
+        signature::{
+            self, Scan,
+            window::{Device, ReadAt as _},
+        },
+        table::{NOT_BOOTABLE, has_room_for_ours, partition_node},
     },
     install::state,
 };
-use contracts::facts::{DiskContent, Signature};
+use contracts::{
+    bios,
+    facts::{DiskContent, Signature},
+};
 use gptman::GPT;
 use std::{
     fs::File,
@@ -50,10 +56,12 @@ pub fn examine(device: &Path, sector_bytes: u32) -> Examined {
         }
     };
     let ours = GPT::find_from(&mut file).ok().and_then(|table| ours(&table));
-    let scan = signature::scan(&Device::new(file, bytes), sector_bytes);
+    let disk = Device::new(file, bytes);
+    let scan = signature::scan(&disk, sector_bytes);
     let signatures = scan.signatures();
     let content = match ours {
         Some(ours) => with_owner(ours, device),
+        None if is_cut_off(&disk, &scan, sector_bytes) => DiskContent::HalfInstall { owner: None },
         // A failing disk would fail for blkid too, and take its time.
         None if scan.trouble.is_some() => foreign(&scan, None),
         None => decide(&scan, ask_blkid(device)),
@@ -65,6 +73,23 @@ pub fn examine(device: &Path, sector_bytes: u32) -> Examined {
 #[must_use]
 pub fn content(device: &Path) -> DiskContent {
     examine(device, 512).content
+}
+
+/// The power went while our table was written for the first time: the boot code that only we write is there, the table was never
+/// whole, and where our state would lie there is none.
+fn is_cut_off(disk: &Device, scan: &Scan, sector_bytes: u32) -> bool {
+    let [table] = scan.findings.as_slice() else { return false };
+    let begun = matches!(table.kind, "gpt" | "mbr") && scan.partition_count == 0 && scan.trouble.is_none();
+    let mut code = [0; bios::BOOT_CODE_BYTES];
+    let ours = begun && disk.fill(0, &mut code).is_ok() && code.starts_with(&NOT_BOOTABLE);
+    let partitions = divide(disk.length(), sector_bytes).unwrap_or_default();
+    let Some(state) = partitions.iter().find(|partition| partition.role == Role::State) else { return false };
+    // ext4's magic number.
+    let mut magic = [0; 2];
+    let at = state.first * u64::from(sector_bytes) + 1024 + 56;
+    ours && code[NOT_BOOTABLE.len()..].iter().all(|byte| *byte == 0)
+        && disk.fill(at, &mut magic).is_ok()
+        && magic == [0; 2]
 }
 
 fn with_owner(ours: DiskContent, device: &Path) -> DiskContent {

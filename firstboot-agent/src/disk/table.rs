@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 /// Boot code of a disk that cannot be started yet: "no boot device here" (INT 18h), then stop. A BIOS takes a
 /// protective MBR for a bootable one, and would run zeros; told so, it goes on to the network.
-const NOT_BOOTABLE: [u8; 5] = [0xcd, 0x18, 0xf4, 0xeb, 0xfd];
+pub const NOT_BOOTABLE: [u8; 5] = [0xcd, 0x18, 0xf4, 0xeb, 0xfd];
 
 /// A disk that may be written to.
 #[derive(Debug)]
@@ -250,6 +250,30 @@ mod tests {
         assert_eq!(probe::content(&path), DiskContent::Installed { root_hashes: vec![hash.into()], owner: None });
         let (first, sectors, _) = target.partition(Role::Esp).unwrap();
         assert_eq!((first, sectors), (2048, 2_097_152));
+    }
+
+    #[test]
+    fn a_first_table_that_was_cut_off_is_begun_anew_and_nothing_else_passes_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = sparse_disk(folder.path());
+        let mut target = Target::regular_file(&path).unwrap();
+        target.write_in_progress().unwrap();
+        let (state, ..) = target.partition(Role::State).unwrap();
+        let zeros = [0; 33 * 512];
+        for at in [512, target.bytes - 33 * 512] {
+            target.file.write_all_at(&zeros, at).unwrap();
+        }
+        assert_eq!(probe::content(&path), DiskContent::HalfInstall { owner: None });
+        // A header without its entries.
+        target.file.write_all_at(b"EFI PART", 512).unwrap();
+        assert_eq!(probe::content(&path), DiskContent::HalfInstall { owner: None });
+        // State that was ever there is not lost because both tables are.
+        target.file.write_all_at(&[0x53, 0xef], state * 512 + 1080).unwrap();
+        assert!(matches!(probe::content(&path), DiskContent::Foreign { .. }));
+        target.file.write_all_at(&[0, 0], state * 512 + 1080).unwrap();
+        // Somebody else's boot code.
+        target.file.write_all_at(&[0xfa], 100).unwrap();
+        assert!(matches!(probe::content(&path), DiskContent::Foreign { .. }));
     }
 
     #[test]
