@@ -2,6 +2,7 @@
 
 mod pin;
 mod status;
+mod survey;
 
 use crate::{
     boot_files::name_of,
@@ -49,6 +50,14 @@ enum Command {
         #[command(flatten)]
         arguments: status::Arguments,
         /// Print JSON: the documents of `/v1/health` and `/v1/status`.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Listen who serves the LAN: DHCP servers, boot servers, and whether netboot's answers arrive. The service need not run.
+    Survey {
+        #[command(flatten)]
+        arguments: survey::Arguments,
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
@@ -109,6 +118,8 @@ fn code(error: &anyhow::Error) -> Code {
     } else if error.is::<InterfaceError>()
         || error.is::<SocketError>()
         || error.is::<CacheError>()
+        || error.is::<crate::lan::dhcp::DhcpError>()
+        || error.is::<survey::SurveyError>()
         || matches!(error.downcast_ref(), Some(ConfineError::Kernel { .. }))
         || matches!(Lack::of(error.as_ref()), Some(Lack::Space | Lack::Writable))
     {
@@ -156,6 +167,12 @@ fn hint(error: &anyhow::Error) -> &'static str {
         "correct the configuration file, then run `netboot check --config FILE`"
     } else if let Some(InputError::Credential(..)) = error.downcast_ref() {
         "`registrar store add` makes the credential; copy it here as it is, mode 0600"
+    } else if let Some(InputError::Pool(..)) = error.downcast_ref() {
+        "correct the section `dhcp`: the pool lies in the network of `interface`, see docs/pxe.md"
+    } else if error.is::<survey::SurveyError>() {
+        "run it as root, or with CAP_NET_RAW, on an Ethernet interface that is up"
+    } else if error.is::<crate::lan::dhcp::DhcpError>() {
+        "switch the other DHCP server off, or set `mode: proxy`: netboot boots machines beside it"
     } else if let Some(InputError::NoTrust(_)) = error.downcast_ref() {
         "copy metadata/1.root.json of the repository there, from a place that you trust"
     } else if error.is::<InterfaceError>() {
@@ -215,6 +232,16 @@ fn run(command: Command) -> Result<()> {
             }
         }
         Command::Pin(command) => pin::run(&command),
+        Command::Survey { arguments, json } => {
+            let report = survey::survey(&arguments)?;
+            if json {
+                let mut text = serde_json::to_vec_pretty(&report).context("cannot write JSON")?;
+                text.push(b'\n');
+                write_out(&text)
+            } else {
+                write_out(survey::table(&report).as_bytes())
+            }
+        }
         Command::Serve { config, .. } => {
             // Before there is a thread: what needs rights is opened, and then they are given up.
             let opened = Prepared::read(&config)?.open()?.confine()?;

@@ -3,6 +3,7 @@
 use crate::{
     cache::config::{CacheConfig, RawBandwidth, RawCache, RawPrefetch, RawStale},
     confine::Sandbox,
+    lan::pool_config::PoolConfig,
     logging::Level,
     page::config::PageConfig,
 };
@@ -25,6 +26,7 @@ struct RawConfig {
     interface: String,
     #[serde(default)]
     mode: Mode,
+    dhcp: Option<PoolConfig>,
     address: Option<Ipv4Addr>,
     #[serde(default = "http_port")]
     http_port: u16,
@@ -77,6 +79,9 @@ pub enum Mode {
     #[default]
     #[serde(rename = "proxy")]
     Proxy,
+    /// As the LAN's only DHCP server, with the pool of the section `dhcp`.
+    #[serde(rename = "dhcp")]
+    Dhcp,
     /// Only on port 4011, where the store's DHCP server sends PXE clients. See docs/pxe.md for what that costs.
     #[serde(rename = "4011-only")]
     Only4011,
@@ -97,6 +102,8 @@ pub struct Config {
     pub interface: String,
     /// How netboot takes part in the LAN's DHCP.
     pub mode: Mode,
+    /// What mode `dhcp` lends.
+    pub dhcp: Option<PoolConfig>,
     /// The address on it; the interface's first IPv4 address when absent.
     pub address: Option<Ipv4Addr>,
     /// Port of the HTTP service.
@@ -233,10 +240,14 @@ impl Config {
             Ok(cache) => cache,
             Err((field, problem)) => return wrong(field, problem),
         };
+        if (raw.mode == Mode::Dhcp) != raw.dhcp.is_some() {
+            return wrong("dhcp", "the pool belongs to `mode: dhcp`, and `mode: dhcp` needs the pool".into());
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {
             interface: raw.interface,
             mode: raw.mode,
+            dhcp: raw.dhcp,
             address: raw.address,
             http_port: raw.http_port,
             relay_port: raw.relay_port,
@@ -282,6 +293,14 @@ credential: store.json
         assert_eq!(config.repository, Path::new("/etc/shelfboot/repo"));
         assert_eq!(config.mode, Mode::Proxy);
         assert_eq!(parse(&format!("{GOOD}mode: 4011-only\n")).unwrap().mode, Mode::Only4011);
+        let pool = "dhcp: {first: 10.77.0.100, last: 10.77.0.199, reservations: [{mac: '52:54:00:01:01:09', address: 10.77.0.20}]}";
+        let lends = parse(&format!("{GOOD}mode: dhcp\n{pool}\n")).unwrap().dhcp.unwrap();
+        assert_eq!((lends.lease_minutes, lends.boot_lease_seconds, lends.probe), (720, 300, true));
+        let settings = lends.settings(Ipv4Addr::new(10, 77, 0, 2), 24).unwrap();
+        assert_eq!(settings.pool().count(), 100);
+        assert!(lends.settings(Ipv4Addr::new(10, 78, 0, 2), 24).unwrap_err().to_string().contains("10.77.0.100"));
+        assert!(parse(&format!("{GOOD}mode: dhcp\n")).unwrap_err().contains("needs the pool"));
+        assert!(parse(&format!("{GOOD}{pool}\n")).unwrap_err().contains("belongs to"));
         assert!(parse(&format!("{GOOD}mode: none\n")).unwrap_err().contains("4011-only"));
         assert_eq!(config.state, Path::new("/var/lib/shelfboot"));
         let tested = parse(&format!("{GOOD}address: 10.77.0.2\nports: {{dhcp: 1067}}\n")).unwrap();

@@ -2,34 +2,55 @@
 
 use crate::{
     boot_files::{bios, name_of},
-    lan::ears::{Ear, Heard},
+    lan::{
+        desk,
+        ears::{CLIENT_PORT, Ear, Heard},
+        patience::Patience,
+    },
     permit::to_the_millisecond,
     proto::{
         dhcp::{
-            decide::{Arch, Arrival, Decision, Destination, Outcome, Policy, Port, Ruling, Starts, answer},
-            packet::{MessageType, Packet},
+            decide::{Arch, Arrival, Decision, Destination, Outcome, Policy, Port, Ruling, Silence, Starts, answer},
+            packet::Packet,
+            survey,
         },
         mac::Mac,
     },
     roster::Standing,
     shared::{Shared, lock},
 };
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    sync::Arc,
+    time::Instant,
+};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-/// Answers one port until told to stop.
-pub async fn run(shared: Arc<Shared>, ear: Ear, port: Port, stop: CancellationToken) {
+/// Answers one port until told to stop, after the pause of the first start. What other servers send to clients is
+/// listened to.
+pub async fn run(shared: Arc<Shared>, ear: Ear, port: Port, mut patience: Patience, stop: CancellationToken) {
     let mut buffer = vec![0; 2048];
     loop {
+        let pause = async {
+            match patience.until() {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         let heard = tokio::select! {
             () = stop.cancelled() => return,
+            () = pause => {
+                tracing::info!("the LAN was listened to: {}", lock(&shared.lan.survey).summary());
+                patience.over();
+                continue;
+            }
             heard = ear.hear(&mut buffer) => heard,
         };
         match heard {
             Ok(heard) => {
                 let bytes = &buffer[heard.content.clone()];
-                if let Some((answer, destination)) = handle(&shared, port, &heard, bytes)
+                if let Some((answer, destination)) = handle(&shared, port, &heard, bytes, &patience)
                     && let Err(error) = ear.say(&answer, shared.address, destination).await
                 {
                     tracing::warn!("an answer to {destination} could not be sent: {error}");
@@ -43,17 +64,21 @@ pub async fn run(shared: Arc<Shared>, ear: Ear, port: Port, stop: CancellationTo
     }
 }
 
-fn handle(shared: &Shared, port: Port, heard: &Heard, bytes: &[u8]) -> Option<(Vec<u8>, Destination)> {
+fn handle(
+    shared: &Shared,
+    port: Port,
+    heard: &Heard,
+    bytes: &[u8],
+    patience: &Patience,
+) -> Option<(Vec<u8>, Destination)> {
     let source = heard.source;
-    let packet = match Packet::read(bytes) {
-        Ok(packet) => packet,
-        Err(error) => {
-            shared.metrics.dhcp(port, None);
-            log(shared, &source.to_string(), &format!("silent: {error}"));
-            return None;
-        }
-    };
-    listen(shared, port, &packet);
+    if heard.port == CLIENT_PORT {
+        let packet = Packet::read(bytes).ok()?;
+        let spoken = survey::read(&packet, *source.ip())?;
+        desk::server_spoke(shared, spoken, heard.sender);
+        return None;
+    }
+    let packet = desk::read(shared, port, source, bytes)?;
     // The frame's sender is the client itself, unless a relay passed it on.
     let sender = heard.sender.filter(|_| packet.giaddr.is_unspecified());
     let neighbour = match packet.hlen {
@@ -61,36 +86,28 @@ fn handle(shared: &Shared, port: Port, heard: &Heard, bytes: &[u8]) -> Option<(V
         _ => sender.or_else(|| shared.neighbours.find(IpAddr::V4(*source.ip()))),
     };
     let arrival = Arrival { port, server: shared.address, base_url: &shared.base_url, source, neighbour };
-    let outcome = answer(&packet, &arrival, &ByRoster { shared });
+    let mut outcome = answer(&packet, &arrival, &ByRoster { shared });
+    if patience.until().is_some() && matches!(outcome.decision, Decision::Reply { .. }) {
+        outcome.decision = Decision::Silence(Silence::Listening);
+    }
+    conclude(shared, port, source, outcome)
+}
+
+/// Writes a decision into the log, the counters and the board. The answer comes back, to be sent.
+pub fn conclude(shared: &Shared, port: Port, source: SocketAddrV4, outcome: Outcome) -> Option<(Vec<u8>, Destination)> {
     note(shared, &outcome);
-    let answer = match &outcome.decision {
-        Decision::Reply { kind, .. } => Some(*kind),
-        Decision::Silence(_) => None,
-    };
-    shared.metrics.dhcp(port, answer);
     let subject = outcome.mac.map_or_else(|| source.to_string(), |mac| mac.to_string());
     match outcome.decision {
         Decision::Reply { bytes, destination, kind, what, .. } => {
+            shared.metrics.dhcp(port, Some(kind));
             log(shared, &subject, &format!("{kind} to {destination}: {what}"));
             Some((bytes, destination))
         }
         Decision::Silence(reason) => {
+            shared.metrics.dhcp(port, None);
             log(shared, &subject, &format!("silent: {reason}"));
             None
         }
-    }
-}
-
-/// What can be learned without being asked: GUIDs of NICs, and which DHCP server clients choose.
-fn listen(shared: &Shared, port: Port, packet: &Packet) {
-    if port != Port::Dhcp || packet.op != 1 {
-        return;
-    }
-    if let (Some(mac), Ok(Some(guid))) = (packet.mac(), packet.guid()) {
-        lock(&shared.guids).note(Instant::now(), guid, mac);
-    }
-    if let (Some(MessageType::Request), Some(server)) = (packet.message_type(), packet.server_id()) {
-        shared.heard_dhcp_server(server);
     }
 }
 
@@ -117,7 +134,8 @@ fn note(shared: &Shared, outcome: &Outcome) {
     }
 }
 
-pub(crate) fn log(shared: &Shared, subject: &str, line: &str) {
+/// One line, kept back when it was written a moment ago.
+pub fn log(shared: &Shared, subject: &str, line: &str) {
     match shared.quiet.due(Instant::now(), subject, line) {
         None => {}
         Some(0) => tracing::info!("{subject}: {line}"),
@@ -127,8 +145,10 @@ pub(crate) fn log(shared: &Shared, subject: &str, line: &str) {
 
 /// Policy from the roster and the boot files in memory: nothing in here waits, since iPXE stops listening 2 s
 /// after its discovery began.
-struct ByRoster<'a> {
-    shared: &'a Shared,
+#[derive(Debug)]
+pub struct ByRoster<'a> {
+    /// Where both are.
+    pub shared: &'a Shared,
 }
 
 impl ByRoster<'_> {

@@ -60,6 +60,24 @@ pub fn address(name: &str, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, Interfa
     }
 }
 
+/// Whether there is an interface of this name, with or without an address.
+///
+/// # Errors
+/// [`InterfaceError::List`].
+pub fn exists(name: &str) -> Result<bool, InterfaceError> {
+    let mut all = nix::ifaddrs::getifaddrs().map_err(|e| InterfaceError::List(e.into()))?;
+    Ok(all.any(|entry| entry.interface_name == name))
+}
+
+/// Length of the prefix of an address on an interface.
+#[must_use]
+pub fn prefix(name: &str, address: Ipv4Addr) -> Option<u8> {
+    let mut here = nix::ifaddrs::getifaddrs().ok()?.filter(|entry| entry.interface_name == name);
+    let entry =
+        here.find(|entry| entry.address.is_some_and(|a| a.as_sockaddr_in().is_some_and(|a| a.ip() == address)))?;
+    u8::try_from(u32::from(entry.netmask?.as_sockaddr_in()?.ip()).leading_ones()).ok()
+}
+
 /// The interface's MTU, or Ethernet's where the kernel does not tell.
 #[must_use]
 pub fn mtu(name: &str) -> u16 {
@@ -102,6 +120,8 @@ mod tests {
     fn the_loopback_is_there_and_mistakes_are_named() {
         assert_eq!(address("lo", None).unwrap(), Ipv4Addr::LOCALHOST);
         assert!(mtu("lo") > 1500);
+        assert_eq!(prefix("lo", Ipv4Addr::LOCALHOST), Some(8));
+        assert_eq!(prefix("lo", Ipv4Addr::new(192, 0, 2, 1)), None);
         assert!(address("nosuch0", None).unwrap_err().to_string().contains("lo"));
         let wanted = Some(Ipv4Addr::new(192, 0, 2, 1));
         assert!(address("lo", wanted).unwrap_err().to_string().contains("127.0.0.1"));

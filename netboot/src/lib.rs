@@ -1,7 +1,7 @@
 //! The store service: it lets a spare server start from the network, beside the store's own DHCP server, serves
 //! it the image, and passes events and enrollments on to the region.
 //!
-//! What it never does: lease addresses, answer devices that are not in the inventory, or read what passes through
+//! What it never does: lease addresses unless its mode says so, answer devices that are not in the inventory, or read what passes through
 //! its relay. Start reading at [`service`], where the parts are put together; [`proto`] has the protocols as pure
 //! functions, [`roster`] the decision what each machine is to do, [`board`] what people see.
 

@@ -29,6 +29,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
     let Config {
         interface,
         mode,
+        dhcp,
         address,
         http_port,
         relay_port,
@@ -50,6 +51,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
     let restart = [
         ("interface", old.interface != *interface),
         ("mode", old.mode != *mode),
+        ("dhcp", old.dhcp != *dhcp),
         ("address", old.address != *address),
         ("httpPort", old.http_port != *http_port),
         ("relayPort", old.relay_port != *relay_port),

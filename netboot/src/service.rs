@@ -5,15 +5,15 @@ use crate::{
     boot_files::{BootFiles, Source},
     boot_watch,
     cache::{self, Cache},
-    config::{Config, Live, Mode},
+    config::{Config, Live},
     confine::{self, Confinement, Plan, folders::Folders},
     dhcp_server, http,
     interface::{self, Neighbours},
-    lan::ears::{self, Ear},
+    lan::{desk::Lan, dhcp, ears, patience::Patience},
     manager,
     names::{self, Names, endpoint::Endpoint},
     outbox::{Outbox, Writer},
-    proto::dhcp::decide::Port,
+    proto::dhcp::{decide::Port, lease::settings::BadSettings},
     region::{self, client::Region},
     shared::Shared,
     sockets,
@@ -28,6 +28,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
+    time::Instant,
 };
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, UdpSocket};
@@ -39,6 +40,9 @@ pub enum InputError {
     /// The store's credential.
     #[error("the credential {} cannot be used", .0.display())]
     Credential(PathBuf, #[source] anyhow::Error),
+    /// The pool of mode `dhcp`.
+    #[error("{}: dhcp: {}", .0.display(), .1)]
+    Pool(PathBuf, BadSettings),
     /// The root of trust is not there.
     #[error("there is no TUF root at {} (`trust`)", .0.display())]
     NoTrust(PathBuf),
@@ -72,6 +76,7 @@ impl Prepared {
     pub fn read(path: &Path) -> Result<Self> {
         let config = Config::load(path)?;
         let address = interface::address(&config.interface, config.address)?;
+        dhcp::settings(&config, address).map_err(|e| InputError::Pool(path.to_owned(), e))?;
         let unusable = |error: anyhow::Error| InputError::Credential(config.credential.clone(), error);
         let credential = read_credential(&config.credential).map_err(unusable)?;
         let signer = Signer::new(&credential.key).map_err(|e| unusable(e.into()))?;
@@ -103,10 +108,7 @@ impl Prepared {
         let (name, address) = (&self.config.interface, self.address);
         // Every socket first: a half-started service would answer some and not others.
         let any = Ipv4Addr::UNSPECIFIED;
-        let dhcp = match self.config.mode {
-            Mode::Proxy => Some(ears::proxy(name, self.config.dhcp_port)?),
-            Mode::Only4011 => None,
-        };
+        let dhcp = dhcp::open(&self.config, address)?;
         let proxy_port = self.config.proxy_port;
         let proxy = ears::Opened::Udp(sockets::udp("PXE boot server", name, any, proxy_port, false)?, proxy_port);
         let tftp = sockets::udp("TFTP", name, address, self.config.tftp_port, false)?;
@@ -152,7 +154,7 @@ impl Prepared {
 pub struct Opened {
     /// What was read before.
     pub prepared: Prepared,
-    dhcp: Option<(ears::Opened, String)>,
+    dhcp: dhcp::Opened,
     proxy: ears::Opened,
     tftp: std::net::UdpSocket,
     web: std::net::TcpListener,
@@ -224,10 +226,7 @@ impl Opened {
         let take = "the runtime does not take a socket";
         let udp = |socket| UdpSocket::from_std(socket).context(take);
         let tcp = |socket| TcpListener::from_std(socket).context(take);
-        let ear = |opened| Ear::new(opened).context(take);
-        let how = dhcp.as_ref().map_or("on port 4011 alone", |(_, how)| how);
-        tracing::info!("DHCP is heard on {name} {how}");
-        let (dhcp, proxy) = (dhcp.map(|(opened, _)| ear(opened)).transpose()?, ear(proxy)?);
+        let proxy = ears::Ear::new(proxy).context(take)?;
         let (tftp, web, relay) = (udp(tftp)?, tcp(web)?, tcp(relay)?);
         let port = web.local_addr().context("the HTTP socket has no address")?.port();
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
@@ -249,7 +248,7 @@ impl Opened {
             region_reachable: AtomicBool::new(false),
             guids: Mutex::default(),
             architectures: Mutex::default(),
-            dhcp_servers: Mutex::default(),
+            lan: Lan::new(Instant::now()),
             names: Arc::clone(&names),
             metrics: crate::metrics::Metrics::of(confinement.as_ref()),
             quiet: crate::quiet_log::QuietLog::default(),
@@ -266,10 +265,8 @@ impl Opened {
                 shared.outbox.close();
             }
         });
-        if let Some(dhcp) = dhcp {
-            tasks.spawn(dhcp_server::run(of(), dhcp, Port::Dhcp, stop.clone()));
-        }
-        tasks.spawn(dhcp_server::run(of(), proxy, Port::Proxy, stop.clone()));
+        dhcp.start(&shared, &tasks, &stop)?;
+        tasks.spawn(dhcp_server::run(of(), proxy, Port::Proxy, Patience::none(), stop.clone()));
         tasks.spawn(tftp_server::run(of(), tftp, mtu, stop.clone()));
         tasks.spawn(http::serve::run(of(), web, http::router(of()), stop.clone()));
         tasks.spawn(boot_watch::run(of(), source, stop.clone()));

@@ -7,6 +7,7 @@ use crate::{
     cache::Cache,
     config::Live,
     interface::Neighbours,
+    lan::desk::Lan,
     metrics::Metrics,
     names::Names,
     outbox::{Offer, Outbox, queue::Weight},
@@ -25,7 +26,7 @@ use contracts::{
     store::StoreCredential,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -36,8 +37,6 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// DHCP servers that are remembered for the status page.
-const MOST_DHCP_SERVERS: usize = 16;
 /// Machines whose processor is remembered.
 const MOST_ARCHITECTURES: usize = 1024;
 
@@ -74,8 +73,8 @@ pub struct Shared {
     pub guids: Mutex<Guids>,
     /// Processors of machines whose firmware was heard.
     pub architectures: Mutex<BTreeMap<Mac, &'static str>>,
-    /// DHCP servers that clients have chosen.
-    pub dhcp_servers: Mutex<BTreeSet<Ipv4Addr>>,
+    /// What is known of the LAN's DHCP.
+    pub lan: Lan,
     /// Addresses of the region's hosts.
     pub names: Arc<Names>,
     /// What is counted.
@@ -204,7 +203,7 @@ impl Shared {
             events_refused: self.outbox.refused_kept(),
             state_problem: self.state_problem(),
             windows: self.store.with(|roster| roster.windows(now)),
-            dhcp_servers: lock(&self.dhcp_servers).iter().map(ToString::to_string).collect(),
+            dhcp_servers: self.lan.dhcp_servers().iter().map(ToString::to_string).collect(),
             cache: self.cache.as_ref().map(|cache| cache.status()),
             machines,
         }
@@ -223,14 +222,6 @@ impl Shared {
     pub fn state_problem(&self) -> Option<String> {
         let problems: Vec<_> = self.store.problem().into_iter().chain(self.outbox.problem()).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
-    }
-
-    /// Notes a DHCP server that a client has chosen.
-    pub fn heard_dhcp_server(&self, server: Ipv4Addr) {
-        let mut servers = lock(&self.dhcp_servers);
-        if server != self.address && servers.len() < MOST_DHCP_SERVERS && servers.insert(server) {
-            tracing::info!("the store's DHCP server {server} was heard");
-        }
     }
 }
 

@@ -41,7 +41,7 @@ pub enum SocketError {
     },
 }
 
-fn explain(what: &'static str, port: u16) -> impl Fn(io::Error) -> SocketError {
+pub(crate) fn explain(what: &'static str, port: u16) -> impl Fn(io::Error) -> SocketError {
     move |source| match source.kind() {
         io::ErrorKind::AddrInUse => SocketError::Busy { port, what },
         io::ErrorKind::PermissionDenied => SocketError::Forbidden { port, what },

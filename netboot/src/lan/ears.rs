@@ -19,6 +19,9 @@ use std::{
 };
 use tokio::{io::Interest, net::UdpSocket};
 
+/// Where clients hear servers.
+pub const CLIENT_PORT: u16 = 68;
+
 /// Opened, outside any runtime.
 #[derive(Debug)]
 pub enum Opened {
@@ -34,7 +37,7 @@ pub enum Opened {
 /// [`SocketError`] when neither can be had.
 pub fn proxy(interface: &str, port: u16) -> Result<(Opened, String), SocketError> {
     let packet = || -> io::Result<Opened> {
-        let ears = packet_socket::hear_udp(interface, &[port])?;
+        let ears = packet_socket::hear_udp(interface, &[port, CLIENT_PORT])?;
         Ok(Opened::Packet(ears.socket.into(), packet_socket::raw_ipv4(interface)?.into(), port))
     };
     let held = is_held(&std::fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default(), port);
@@ -49,6 +52,80 @@ pub fn proxy(interface: &str, port: u16) -> Result<(Opened, String), SocketError
             Ok((Opened::Udp(opened, port), why))
         }
     }
+}
+
+/// Opened for mode `dhcp`: the port itself, and what else a DHCP server needs.
+#[derive(Debug)]
+pub struct OpenedServer {
+    clients: std::net::UdpSocket,
+    frames: std::net::UdpSocket,
+    arp: std::net::UdpSocket,
+    mac: Mac,
+    port: u16,
+}
+
+/// Opens what a DHCP server hears and answers with.
+///
+/// # Errors
+/// [`SocketError`]: another program has the port, or there is no CAP_NET_RAW.
+pub fn server(interface: &str, port: u16) -> Result<OpenedServer, SocketError> {
+    let clients = sockets::udp("DHCP", interface, Ipv4Addr::UNSPECIFIED, port, false)?;
+    let raw = || -> io::Result<_> {
+        Ok((packet_socket::hear_udp(interface, &[CLIENT_PORT])?, packet_socket::hear_arp(interface)?))
+    };
+    let (frames, arp) = raw().map_err(sockets::explain("DHCP clients without an address", port))?;
+    let mac = frames.mac;
+    Ok(OpenedServer { clients, frames: frames.socket.into(), arp: arp.socket.into(), mac, port })
+}
+
+/// What a DHCP server hears and answers with.
+#[derive(Debug)]
+pub struct Server {
+    /// Port 67.
+    pub clients: UdpSocket,
+    /// Hears what other servers send to clients; sends to clients that have no address yet.
+    pub frames: UdpSocket,
+    /// Hears ARP.
+    pub arp: UdpSocket,
+    /// The interface's card.
+    pub mac: Mac,
+    /// The server port.
+    pub port: u16,
+}
+
+impl Server {
+    /// Takes the sockets into the runtime that this is called in.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub fn new(opened: OpenedServer) -> io::Result<Self> {
+        let OpenedServer { clients, frames, arp, mac, port } = opened;
+        let [clients, frames, arp] = [clients, frames, arp].map(UdpSocket::from_std);
+        Ok(Self { clients: clients?, frames: frames?, arp: arp?, mac, port })
+    }
+
+    /// Sends an answer from this address.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn say(&self, bytes: &[u8], from: Ipv4Addr, to: Destination) -> io::Result<()> {
+        match to {
+            Destination::Ip(to) => send_from(&self.clients, bytes, from, to).await,
+            Destination::Link(card, to) => {
+                let frame = frames::frame(self.mac, card, SocketAddrV4::new(from, self.port), to, bytes);
+                let frame = frame.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+                self.frames.async_io(Interest::WRITABLE, || send_frame(&self.frames, &frame)).await.map(drop)
+            }
+        }
+    }
+}
+
+/// Puts a frame on the wire, without waiting.
+///
+/// # Errors
+/// The kernel's; `WouldBlock` when its queue is full.
+pub fn send_frame(socket: &UdpSocket, frame: &[u8]) -> io::Result<usize> {
+    Ok(nix::sys::socket::send(socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?)
 }
 
 /// Whether any socket of this network namespace has a UDP port, from /proc/net/udp (proc(5)).

@@ -11,6 +11,7 @@ use std::{io, os::fd::AsRawFd};
 
 /// EtherTypes, as packet(7) wants them: in network byte order.
 const IPV4: u16 = 0x0800_u16.to_be();
+const ARP: u16 = 0x0806_u16.to_be();
 /// Hardware types with a 14-byte Ethernet header in front: Ethernet, and the loopback (`if_arp.h`).
 const WITH_ETHERNET_HEADER: [u16; 2] = [1, 772];
 
@@ -71,6 +72,14 @@ pub struct PacketSocket {
 /// The kernel's; `Unsupported` for an interface without Ethernet frames.
 pub fn hear_udp(interface: &str, ports: &[u16]) -> io::Result<PacketSocket> {
     open(interface, IPV4, &udp_to(ports))
+}
+
+/// Hears ARP on one interface. Needs CAP_NET_RAW to open.
+///
+/// # Errors
+/// As [`hear_udp`].
+pub fn hear_arp(interface: &str) -> io::Result<PacketSocket> {
+    open(interface, ARP, &[SockFilter::new(op::RETURN, 0, 0, u32::MAX)])
 }
 
 fn open(interface: &str, protocol: u16, filter: &[SockFilter]) -> io::Result<PacketSocket> {

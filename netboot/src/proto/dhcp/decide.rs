@@ -223,6 +223,9 @@ pub enum Silence {
     /// More packets than a boot client sends.
     #[error("more packets came than boot clients send: those above the limit are dropped")]
     TooMany,
+    /// The pause at the first start.
+    #[error("the LAN is listened to for a moment first; it will ask again")]
+    Listening,
     /// The DHCP server of mode `dhcp` says nothing.
     #[error(transparent)]
     Lease(Quiet),

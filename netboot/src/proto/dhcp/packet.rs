@@ -274,6 +274,13 @@ impl Packet {
         }
     }
 
+    /// netboot's base URL, in its answer to the agent.
+    #[must_use]
+    pub fn netboot_url(&self) -> Option<String> {
+        let ours = self.class() == contracts::discovery::VENDOR_CLASS;
+        contracts::discovery::decode(self.option(code::VENDOR).filter(|_| ours)?).ok()
+    }
+
     /// Whether an answer names a boot file, in its header or as an option.
     #[must_use]
     pub fn names_a_boot_file(&self) -> bool {

@@ -79,6 +79,11 @@ impl Sample {
         self
     }
 
+    pub(crate) fn yiaddr(mut self, address: Ipv4Addr) -> Self {
+        self.header[16..20].copy_from_slice(&address.octets());
+        self
+    }
+
     pub(crate) fn giaddr(mut self, address: Ipv4Addr) -> Self {
         self.header[24..28].copy_from_slice(&address.octets());
         self

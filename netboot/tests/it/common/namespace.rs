@@ -43,6 +43,21 @@ pub(crate) fn wire() {
     ip("link set far0 up");
 }
 
+/// The same wire through a switch whose ports can be isolated: `port0` is at netboot's end, `port1` at the far end.
+pub(crate) fn wire_through_a_switch() {
+    assert!(std::env::var_os(INSIDE).is_some(), "this test is run by another one, in a network namespace");
+    ip("link set lo up");
+    ip("link add sw0 type bridge");
+    ip("link add lan0 address 52:54:00:00:00:02 type veth peer name port0");
+    ip("link add far0 address 52:54:00:aa:bb:01 type veth peer name port1");
+    ip("link set port0 master sw0");
+    ip("link set port1 master sw0");
+    ip(&format!("address add {SERVER}/24 broadcast + dev lan0"));
+    for link in ["sw0", "port0", "port1", "lan0", "far0"] {
+        ip(&format!("link set {link} up"));
+    }
+}
+
 pub(crate) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is needed for this test");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));

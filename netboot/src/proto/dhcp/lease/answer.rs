@@ -48,12 +48,12 @@ pub fn serve(server: &mut Server, now: Instant, packet: &Packet, arrival: &Arriv
 }
 
 /// Goes on after a probe: the address is held by this card, or by nobody who answered.
-pub fn probed(
+pub fn probed<'a>(
     server: &mut Server,
     now: Instant,
     address: Ipv4Addr,
     holder: Option<crate::proto::mac::Mac>,
-    arrival: impl FnOnce(&Question) -> Arrival<'static>,
+    arrival: impl FnOnce(&Question) -> Arrival<'a>,
     policy: &dyn Policy,
 ) -> Option<(Packet, Served)> {
     let (question, step) = server.probed(now, address, holder)?;
