@@ -6,6 +6,8 @@
 //! other servers, and [`ask`] asks for them.
 
 pub mod ask;
+#[cfg(test)]
+mod clients;
 pub mod decide;
 pub mod family;
 pub mod guids;
@@ -15,4 +17,6 @@ pub mod packet;
 pub mod reply;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod simulation;
 pub mod survey;

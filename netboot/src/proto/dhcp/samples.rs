@@ -94,6 +94,11 @@ impl Sample {
         self
     }
 
+    pub(crate) fn xid(mut self, xid: u32) -> Self {
+        self.header[4..8].copy_from_slice(&xid.to_be_bytes());
+        self
+    }
+
     pub(crate) fn flags(mut self, flags: u16) -> Self {
         self.header[10..12].copy_from_slice(&flags.to_be_bytes());
         self
