@@ -93,12 +93,14 @@ pub async fn all(
     let mut running = Vec::new();
     for (index, firmware) in machines.iter().enumerate() {
         let hardware = hardware(plan, lan, *firmware, index, accelerator)?;
-        running.push((firmware, Machine::switch_on(&roots.lab, &hardware, &lan.folder, 1)?, None::<Arrival>));
+        let machine = Machine::switch_on(&roots.lab, &hardware, &lan.folder, 1)?;
+        running.push((firmware, Some(machine), Arrival::default()));
     }
     let begin = Instant::now();
-    while running.iter().any(|(.., arrival)| arrival.is_none()) {
+    while running.iter().any(|(_, machine, _)| machine.is_some()) {
         lan.check()?;
-        for (firmware, machine, arrival) in running.iter_mut().filter(|(.., arrival)| arrival.is_none()) {
+        for (firmware, on, arrival) in &mut running {
+            let Some(machine) = on else { continue };
             let netboot = lan.netboot.as_ref().context("this LAN has no netboot")?;
             let status = netboot.machine(firmware.mac).await?;
             let mut seen = status.map(|status| look(&status, machine)).unwrap_or_default();
@@ -108,22 +110,22 @@ pub async fn all(
                 let tail = machine.serial.tail(8);
                 seen.problem = Some(format!("no word of the agent in {} s:\n{tail}", PATIENCE.as_secs()));
             }
-            if seen.agent_s.is_some() || seen.problem.is_some() {
-                *arrival = Some(seen);
+            if seen.agent_s.is_none() && seen.problem.is_none() {
+                continue;
+            }
+            *arrival = seen;
+            // It would go on to install, and take the processors from the others.
+            if let Some(machine) = on.take() {
+                machine.pull_the_plug().await?;
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-    let mut arrivals = Vec::new();
-    for (firmware, machine, arrival) in running {
-        machine.pull_the_plug().await?;
-        arrivals.push((firmware, arrival.unwrap_or_default()));
     }
     capture.stop();
     let bytes = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
     let packets = pcap::datagrams(&bytes).context("reading the capture")?;
     let of = |mac: &str| pcap::mac(mac).map(|mac| wire(&packets, mac)).unwrap_or_default();
-    Ok(arrivals.into_iter().map(|(firmware, arrival)| Arrival { wire: of(firmware.mac), ..arrival }).collect())
+    Ok(running.into_iter().map(|(firmware, _, arrival)| Arrival { wire: of(firmware.mac), ..arrival }).collect())
 }
 
 /// A machine with a blank disk, on the tap of this number.

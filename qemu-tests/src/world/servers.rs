@@ -42,7 +42,13 @@ pub fn kea(
     logs: &Path,
 ) -> Result<Service> {
     let mut config = json!({"Dhcp4": {
-        "interfaces-config": {"interfaces": ["eth0"]},
+        // Kea gives up on a cable that was put in a moment ago, unless it is told to try again.
+        "interfaces-config": {
+            "interfaces": ["eth0"],
+            "service-sockets-max-retries": 50,
+            "service-sockets-retry-wait-time": 100,
+            "service-sockets-require-all": true,
+        },
         "lease-database": {"type": "memfile", "persist": false},
         "valid-lifetime": 3600,
         "subnet4": [{
