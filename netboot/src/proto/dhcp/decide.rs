@@ -296,7 +296,8 @@ fn decide(
         vendor,
         lease: None,
         no_proxy: false,
-        broadcast: arrival.port == Port::Dhcp && packet.giaddr.is_unspecified(),
+        // Without an address in it nobody can send it to the client alone, a relay neither: dnsmasq as relay drops it silently.
+        broadcast: arrival.port == Port::Dhcp,
     };
     let bytes = answer.write(packet).map_err(Silence::Unwritable)?;
     let what = part.file.clone().unwrap_or_else(|| arrival.base_url.to_owned());

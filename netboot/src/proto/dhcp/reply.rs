@@ -75,7 +75,7 @@ pub struct Answer {
     pub lease: Option<Lent>,
     /// Tells iPXE that no proxy will answer (option 175, sub-option 176).
     pub no_proxy: bool,
-    /// Whether the answer is broadcast on this link; relayed answers keep the client's flags.
+    /// Whether the answer is broadcast on the client's link whatever the client asked for: where it holds no address.
     pub broadcast: bool,
 }
 
