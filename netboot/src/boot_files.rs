@@ -5,7 +5,10 @@ pub mod bios;
 
 use crate::{
     beneath,
-    cache::metadata::{Expiry, Freshness, moment},
+    cache::{
+        Cache,
+        metadata::{Expiry, Freshness, moment},
+    },
     content::Content,
     proto::http::Validators,
 };
@@ -191,6 +194,8 @@ pub struct Source {
     pub datastore: PathBuf,
     /// How long timestamp and snapshot are believed after their expiry.
     pub stale: Duration,
+    /// Where boot images come from when there is no disk for them.
+    pub cache: Option<Arc<Cache>>,
 }
 
 impl Source {
@@ -309,6 +314,12 @@ impl Source {
         let (length, digest) = listed(repository, name, most)?;
         // The name that `tough` gives with consistent snapshots.
         let path = format!("targets/{digest}.{name}");
+        if let Some(cache) = &self.cache
+            && let Some(object) = cache.streams(&path)
+        {
+            let content = cache.in_memory(&object, &format!("the boot image {name}")).await.into();
+            return Ok(Verified { content, digest });
+        }
         let (folder, place) = (self.repository.clone(), self.repository.join(&path));
         let checked = tokio::task::spawn_blocking(move || {
             let (file, _) = beneath::open(&folder, &path)?;

@@ -49,7 +49,11 @@ pub async fn run(shared: Arc<Shared>, source: Source, stop: CancellationToken) {
         // A cache that is still empty is no error; why nothing is offered is said below.
         let empty = shared.cache.is_some() && fingerprint.is_none();
         if due && !empty {
-            let good = load(&shared, &source, &images).await;
+            let good = tokio::select! {
+                // Without a disk, boot images come over the line.
+                () = stop.cancelled() => return,
+                good = load(&shared, &source, &images) => good,
+            };
             last = Some(Tried { fingerprint, images, at: Instant::now(), good, dates: dates(&shared, &source) });
         }
         if let Some(why) = withheld {

@@ -32,7 +32,7 @@ struct RawConfig {
     http_port: u16,
     #[serde(default = "relay_port")]
     relay_port: u16,
-    repository: PathBuf,
+    repository: Option<PathBuf>,
     trust: PathBuf,
     state: PathBuf,
     credential: PathBuf,
@@ -236,7 +236,7 @@ impl Config {
             stale_metadata: raw.stale_metadata,
             prefetch: raw.prefetch,
         };
-        let cache = match cache.validate() {
+        let mut cache = match cache.validate() {
             Ok(cache) => cache,
             Err((field, problem)) => return wrong(field, problem),
         };
@@ -244,6 +244,18 @@ impl Config {
             return wrong("dhcp", "the pool belongs to `mode: dhcp`, and `mode: dhcp` needs the pool".into());
         }
         let folder = path.parent().unwrap_or(Path::new(""));
+        // Without a disk for a cache, what is small lies with the state.
+        cache.on_disk = raw.repository.is_some();
+        let repository = match raw.repository {
+            Some(repository) => folder.join(repository),
+            None if cache.upstreams.is_empty() => {
+                return wrong(
+                    "repository",
+                    "must be the folder of the image repository; only with `upstreams` can it be absent".into(),
+                );
+            }
+            None => folder.join(&raw.state).join("repository"),
+        };
         Ok(Self {
             interface: raw.interface,
             mode: raw.mode,
@@ -251,7 +263,7 @@ impl Config {
             address: raw.address,
             http_port: raw.http_port,
             relay_port: raw.relay_port,
-            repository: folder.join(raw.repository),
+            repository,
             cache,
             trust: folder.join(raw.trust),
             state: folder.join(raw.state),

@@ -97,6 +97,7 @@ impl Prepared {
             trust: self.config.trust.clone(),
             datastore: self.config.state.join("tuf"),
             stale: self.config.cache.stale,
+            cache: None,
         }
     }
 
@@ -218,7 +219,7 @@ impl Opened {
     /// # Errors
     /// When the runtime does not take the sockets.
     pub fn start(self, stop: CancellationToken) -> Result<Running> {
-        let source = self.prepared.source();
+        let source = Source { cache: self.cache.clone(), ..self.prepared.source() };
         let Self { prepared, dhcp, proxy, tftp, web, relay, store, board, outbox, writer, cache, mtu, confinement } =
             self;
         let Prepared { config, path: _, address, credential, signer, region, registrars, names } = prepared;

@@ -65,6 +65,8 @@ pub struct RawCache {
 pub struct CacheConfig {
     /// Where it is mirrored from, in order of preference. Empty: something else puts it into the folder.
     pub upstreams: Vec<Url>,
+    /// False when there is no `repository`: nothing large is kept.
+    pub on_disk: bool,
     /// How often upstreams are asked for news. The real pause is between half of this and all of it.
     pub check_every: Duration,
     /// How fast things are fetched when.
@@ -108,6 +110,7 @@ impl RawCache {
         };
         Ok(CacheConfig {
             upstreams,
+            on_disk: true,
             check_every,
             bandwidth: self.bandwidth.validate()?,
             size,

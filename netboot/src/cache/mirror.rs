@@ -6,6 +6,7 @@ use super::{
     config::CacheConfig,
     metadata::{self, Freshness, MetadataError, Verified, moment},
     obtain::{Obstacle, obtain},
+    passed,
     progress::Progress,
     resolve::{Announcements, Plan, resolve, unique},
     space::{self, Room},
@@ -147,6 +148,11 @@ impl Mirror {
         pause.max(Duration::from_millis(200))
     }
 
+    /// What lies in the folder when it is here: everything, or without a disk what is small.
+    fn keeps(&self, object: &Object) -> bool {
+        self.cache.on_disk || !passed::is_large(object)
+    }
+
     fn explain(&self, obstacle: &Obstacle) {
         let message = chain(obstacle);
         if self.cache.status().message != message {
@@ -176,7 +182,8 @@ impl Mirror {
 
     /// Lets the other parts know what may be offered.
     fn note_ready(&self, plan: &Plan) {
-        let complete = |wanted: &Wanted| wanted.objects.iter().all(|object| self.cache.folder.has(object));
+        let here = |object: &Object| !self.keeps(object) || self.cache.folder.has(object);
+        let complete = |wanted: &Wanted| wanted.objects.iter().all(here);
         let missing = || Err("it is not here yet".to_owned());
         let ready = plan.meaning.iter().map(|(image, meaning)| {
             let verdict = match meaning {
@@ -197,6 +204,15 @@ impl Mirror {
             complete: complete(wanted),
         });
         let images = shown.collect();
+        let mut streamed = HashMap::new();
+        for wanted in &plan.assigned {
+            for object in wanted.objects.iter().filter(|object| !self.keeps(object)) {
+                let what = format!("{} {}", wanted.template, wanted.version);
+                streamed.insert(object.path.clone(), (object.clone(), what));
+            }
+        }
+        lock(&self.cache.memory).retain(|path, _| streamed.contains_key(path));
+        *lock(&self.cache.streamed) = streamed;
         self.cache.show(|view| view.images = images);
     }
 
@@ -281,7 +297,8 @@ impl Mirror {
         };
         let what: Vec<_> = plan.assigned.iter().map(|image| format!("{} {}", image.template, image.version)).collect();
         let what = if what.is_empty() { "the repository".to_owned() } else { what.join(", ") };
-        self.fetch(&what, &plan.needed(), &plan).await?;
+        let needed: Vec<Object> = plan.needed().into_iter().filter(|object| self.keeps(object)).collect();
+        self.fetch(&what, &needed, &plan).await?;
         if self.candidate.take().is_some() {
             if let Err(error) = self.cache.folder.publish(&goal.files) {
                 self.candidate = Some(goal);
@@ -300,7 +317,7 @@ impl Mirror {
                 next = Some(next.map_or(due, |next: OffsetDateTime| next.min(due)));
                 continue;
             }
-            let objects = unique(wanted.objects.iter());
+            let objects = unique(wanted.objects.iter().filter(|object| self.keeps(object)));
             let what = format!("{} {} (announced)", wanted.template, wanted.version);
             match self.fetch(&what, &objects, &plan).await {
                 // What machines need now is here: that is what counts.
@@ -330,6 +347,7 @@ impl Mirror {
         for object in missing {
             obtain(&self.cache, object, &progress).await?;
         }
+        self.cache.note_line(&progress);
         let seen = progress.snapshot();
         tracing::info!(
             "{what} is here: {left} bytes, of which {} came over the line and {} were in older images",

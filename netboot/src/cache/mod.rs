@@ -14,6 +14,7 @@ pub mod folder;
 pub mod metadata;
 pub mod mirror;
 mod obtain;
+pub mod passed;
 pub mod progress;
 pub mod resolve;
 pub mod space;
@@ -22,6 +23,7 @@ pub mod want;
 
 use crate::names::Names;
 use crate::shared::lock;
+use bytes::Bytes;
 use config::CacheConfig;
 use contracts::{
     assignment::ImageRef,
@@ -38,7 +40,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use want::Object;
 
 /// A file that a machine was sent so lately stays: the machine may come back for the rest.
 const BUSY: Duration = Duration::from_secs(2 * 3600);
@@ -68,6 +71,14 @@ pub struct Cache {
     pub fetcher: Fetcher,
     /// The upstreams.
     sources: Sources,
+    /// Without a disk: what passes through, by path, and what it is for.
+    streamed: Mutex<HashMap<String, (Object, String)>>,
+    /// Without a disk: boot images, by path.
+    memory: Mutex<HashMap<String, Bytes>>,
+    /// Transfers that may pass through.
+    places: Arc<Semaphore>,
+    /// False without a disk.
+    on_disk: bool,
     /// The timestamp of what is fetched or served.
     goal: Mutex<Option<Vec<u8>>>,
     /// Rings when assignments have changed.
@@ -94,11 +105,15 @@ impl Cache {
     pub fn open(folder: &Path, config: &CacheConfig, names: &Arc<Names>) -> Result<Self, CacheError> {
         let limiter = Arc::new(Limiter::new(config.bandwidth.clone()));
         let fetcher = Fetcher::new(&config.upstreams, limiter, names).map_err(CacheError::Client)?;
-        let view = CacheStatus { on_disk: true, bytes_most: config.size, ..CacheStatus::default() };
+        let view = CacheStatus { on_disk: config.on_disk, bytes_most: config.size, ..CacheStatus::default() };
         Ok(Self {
             folder: Folder::open(folder)?,
             fetcher,
             sources: Sources::new(config.upstreams.clone()),
+            streamed: Mutex::default(),
+            memory: Mutex::default(),
+            places: Arc::new(Semaphore::new(passed::MOST)),
+            on_disk: config.on_disk,
             goal: Mutex::default(),
             bell: Notify::new(),
             view: Mutex::new(view),
@@ -154,6 +169,12 @@ impl Cache {
         lock(&self.busy).iter().filter(|(_, at)| at.elapsed() < BUSY).map(|(path, _)| path.clone()).collect()
     }
 
+    /// A transfer has ended.
+    fn note_line(&self, progress: &Progress) {
+        let mut line = lock(&self.line);
+        *line = progress.average().max(*line);
+    }
+
     /// What is being fetched.
     fn fetching(&self) -> Option<Fetching> {
         let progress = lock(&self.progress).clone()?;
@@ -195,7 +216,24 @@ impl Cache {
             view.message = sentence(fetching);
         }
         view.upstreams = self.sources.status();
+        if !self.on_disk && view.state == CacheState::Complete {
+            view.message = self.time_through(&view);
+        }
         CacheStatus { fetching, ..view }
+    }
+
+    /// How long an installation takes without a disk, as far as the line is known.
+    fn time_through(&self, view: &CacheStatus) -> String {
+        let (now, limiter) = (OffsetDateTime::now_utc(), &self.fetcher.limiter);
+        let schedule = limiter.schedule();
+        let line = (*lock(&self.line)).or(schedule.limit(now, true));
+        let each = view.images.iter().map(|image| {
+            let time = line.map(|line| schedule.expected(now, image.bytes, line, true).as_secs().div_ceil(60));
+            let time = time.map(|minutes| format!(", about {minutes} minutes")).unwrap_or_default();
+            format!("{} {} ({} MB{time})", image.template, image.version, image.bytes.div_ceil(1_000_000))
+        });
+        let each: Vec<_> = each.collect();
+        format!("there is no disk for a cache: images come through from the region: {}", each.join("; "))
     }
 
     fn show(&self, change: impl FnOnce(&mut CacheStatus)) {

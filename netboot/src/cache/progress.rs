@@ -103,6 +103,13 @@ impl Progress {
         state.current = 0;
     }
 
+    /// Bytes per second over the line since it began; `None` when too little came to say.
+    #[must_use]
+    pub fn average(&self) -> Option<u64> {
+        let fetched = lock(&self.state).fetched;
+        (fetched > 64 << 10).then(|| (fetched as f64 / self.begin.elapsed().as_secs_f64().max(0.001)) as u64)
+    }
+
     /// How it stands.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -5,6 +5,7 @@ use super::sender::{Job, Senders};
 use crate::{
     beneath,
     boot_files::BootFile,
+    cache::passed::Passed,
     content::Content,
     handed_out::Tally,
     metrics::Way,
@@ -16,11 +17,20 @@ use crate::{
         },
         mac::Mac,
     },
-    shared::Shared,
+    shared::{Shared, lock},
 };
 use axum::http::StatusCode;
-use std::{io, sync::Arc, time::SystemTime};
+use futures_util::StreamExt;
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use time::OffsetDateTime;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::oneshot};
+
+/// A client that takes nothing of a piece for so long holds a place that others need.
+const SLOWEST_WRITE: Duration = Duration::from_secs(60);
 
 /// What is sent to a client.
 struct Found {
@@ -40,6 +50,20 @@ pub(super) async fn answer(
 ) -> io::Result<Option<TcpStream>> {
     let now = SystemTime::now();
     let name = request.names.join("/");
+    if request.area == Area::Repository
+        && let Some(cache) = &shared.cache
+    {
+        match cache.pass(&name) {
+            Ok(None) => {}
+            Ok(Some(passed)) => return pass_through(shared, mac, stream, request, passed, now).await,
+            Err(busy) => {
+                shared.metrics.http("/repo", StatusCode::SERVICE_UNAVAILABLE);
+                let reply = problem(request, 503, &busy.to_string(), now);
+                stream.write_all(reply.head.as_bytes()).await?;
+                return Ok(request.keep_open.then_some(stream));
+            }
+        }
+    }
     let (found, reply) = match find(shared, request.area, &name).await {
         Ok(found) => {
             let reply = reply::file(request, &found.validators, content_type(&name), now);
@@ -68,8 +92,40 @@ pub(super) async fn answer(
     TcpStream::from_std(stream).map(Some)
 }
 
+/// Without a disk: what comes from an upstream goes on to the client. When it breaks for good, so does the connection: the
+/// client sees that the file is not whole, and asks for the rest.
+async fn pass_through(
+    shared: &Arc<Shared>,
+    mac: Option<Mac>,
+    mut stream: TcpStream,
+    request: &FileRequest<'_>,
+    passed: Passed,
+    now: SystemTime,
+) -> io::Result<Option<TcpStream>> {
+    let kind = content_type(request.names.last().map_or("", String::as_str));
+    let reply = reply::file(request, &passed.validators(), kind, now);
+    shared.metrics.http("/repo", StatusCode::from_u16(reply.status).unwrap_or_default());
+    stream.write_all(reply.head.as_bytes()).await?;
+    let mut pieces = std::pin::pin!(passed.body(reply.from, reply.length));
+    while reply.length > 0
+        && let Some(piece) = pieces.next().await
+    {
+        let piece = piece?;
+        tokio::time::timeout(SLOWEST_WRITE, stream.write_all(&piece)).await??;
+        shared.metrics.sent(Way::Repository, piece.len() as u64);
+        if let Some(mac) = mac {
+            lock(&shared.board).install_sent(OffsetDateTime::now_utc(), mac, piece.len() as u64);
+        }
+    }
+    Ok(request.keep_open.then_some(stream))
+}
+
 fn problem(request: &FileRequest<'_>, status: u16, message: &str, now: SystemTime) -> Reply {
-    let code = if status == 404 { "not-found" } else { "internal" };
+    let code = match status {
+        404 => "not-found",
+        503 => "busy",
+        _ => "internal",
+    };
     let body = serde_json::json!({ "code": code, "message": message }).to_string();
     reply::error(request, status, &body, now)
 }

@@ -97,7 +97,7 @@ async fn a_disk_that_takes_no_more_is_named_and_nothing_half_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_does_not_take_over_a_folder_that_something_else_syncs() {
     let mut world = mirroring(&[], "");
-    world.serves = "repository";
+    world.serves = "repository: repository";
     world.more = "upstreams: ['http://127.0.0.1:9/']\n".into();
     let mut child = serve(&world, "");
     assert!(!child.wait().unwrap().success());

@@ -2,6 +2,7 @@
 
 mod images;
 mod kill;
+mod passed;
 mod upstream;
 
 use crate::common::{Netboot, World, assignments, until};
@@ -20,7 +21,7 @@ const TEMPLATE: &str = "k8s-worker";
 fn mirroring(upstreams: &[&Upstream], more: &str) -> World {
     let mut world = World::new();
     world.know(assignments(1, 1));
-    world.serves = "cache";
+    world.serves = "repository: cache";
     let list: Vec<_> = upstreams.iter().map(|upstream| upstream.url.as_str()).collect();
     world.more = format!("upstreams: [{}]\ncheckEvery: 1s\n{more}", list.join(", "));
     world

@@ -34,7 +34,7 @@ pub(crate) struct World {
     pub(crate) credential: StoreCredential,
     pub(crate) http: u16,
     pub(crate) tftp: u16,
-    /// The repository's folder in the configuration.
+    /// The line of the configuration about the repository's folder.
     pub(crate) serves: &'static str,
     /// More lines of the configuration.
     pub(crate) more: String,
@@ -78,7 +78,7 @@ impl World {
             credential,
             http: free_tcp(),
             tftp: free_udp(),
-            serves: "repository",
+            serves: "repository: repository",
             more: String::new(),
         }
     }
@@ -112,7 +112,7 @@ impl World {
         std::fs::write(folder.join("store.json"), serde_json::to_vec(&self.credential).unwrap()).unwrap();
         let text = format!(
             "apiVersion: shelfboot.dev/v1\nkind: Netboot\ninterface: {interface}\nhttpPort: {}\nrelayPort: {}\n\
-             repository: {}\ntrust: root.json\nstate: state\ncredential: store.json\n{more}\n{}",
+             {}\ntrust: root.json\nstate: state\ncredential: store.json\n{more}\n{}",
             self.http,
             free_tcp(),
             self.serves,
