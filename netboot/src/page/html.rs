@@ -101,6 +101,7 @@ pub fn main(shown: &Shown, words: &Words) -> String {
         machine::card(&mut html, &status.machines[*at], situation, status.now, words);
     }
     spare(&mut html, !machines.is_empty(), words);
+    super::window::link(&mut html, &status.windows, words);
     let _ = write!(html, "<footer><p>{}</p></footer>", as_of(status.now, words));
     html
 }

@@ -20,7 +20,7 @@ pub struct Problem {
     pub code: Option<&'static str>,
 }
 
-/// The part of the main page: open windows, and the way to the form.
+/// The part of the main page that says what is open.
 pub(super) fn note(html: &mut String, windows: &[WindowStatus], words: &Words) {
     let tag = words.language.tag();
     let open: Vec<&WindowStatus> = windows.iter().filter(|window| window.open_until.is_some()).collect();
@@ -30,8 +30,15 @@ pub(super) fn note(html: &mut String, windows: &[WindowStatus], words: &Words) {
             let _ = write!(html, "<p>{}</p>", state(window, words));
         }
         let _ = write!(html, "<p><a href=\"/window?lang={tag}\">{}</a></p></section>", words.say("window.change"));
-    } else if windows.iter().any(|window| window.store_may_open_minutes.is_some()) {
-        let _ = write!(html, "<p id=window-link><a href=\"/window?lang={tag}\">{}</a></p>", words.say("window.link"));
+    }
+}
+
+/// The way to the form, while nothing is open.
+pub(super) fn link(html: &mut String, windows: &[WindowStatus], words: &Words) {
+    let may = |window: &WindowStatus| window.store_may_open_minutes.is_some();
+    if windows.iter().any(may) && windows.iter().all(|window| window.open_until.is_none()) {
+        let (tag, text) = (words.language.tag(), words.say("window.link"));
+        let _ = write!(html, "<p id=window-link><a href=\"/window?lang={tag}\">{text}</a></p>");
     }
 }
 
@@ -185,6 +192,7 @@ mod tests {
         let note = |windows: &[WindowStatus]| {
             let mut html = String::new();
             note(&mut html, windows, Language::En.words());
+            link(&mut html, windows, Language::En.words());
             html
         };
         assert!(note(&[window(true, Some(30), 2)]).contains("01:00 UTC</time>. Places left: 2."));

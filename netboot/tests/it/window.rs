@@ -10,10 +10,11 @@ use netboot::{http::routes, pin::secret::SecretFile};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-const PIN: &str = "428571";
+pub(crate) const PIN: &str = "428571";
 
-fn with_window() -> StoreAssignments {
-    let mut document = assignments(3, 1);
+/// A machine by name, and a place for any other in a window that the store may open.
+pub(crate) fn with_window(generation: u64) -> StoreAssignments {
+    let mut document = assignments(generation, 1);
     let place = StoreMachine {
         name: "spares-1".into(),
         selector: MachineSelector::Window("spares".into()),
@@ -26,11 +27,16 @@ fn with_window() -> StoreAssignments {
     document
 }
 
+/// As `netboot pin set` does, with fewer rounds.
+pub(crate) fn set_pin(world: &World) {
+    SecretFile::make_with(PIN, 1000).unwrap().write(&world.state().join("pin.json")).unwrap();
+}
+
 async fn store(pin: bool) -> (World, Netboot) {
     let world = World::new();
-    world.know(with_window());
+    world.know(with_window(3));
     if pin {
-        SecretFile::make_with(PIN, 1000).unwrap().write(&world.state().join("pin.json")).unwrap();
+        set_pin(&world);
     }
     let netboot = world.start().await;
     (world, netboot)

@@ -8,6 +8,7 @@ use contracts::{
 };
 use netboot::proto::mac::Mac;
 use nix::sched::{CloneFlags, setns};
+use serde_json::json;
 use std::{
     fs::File,
     io::{Read, Write},
@@ -113,6 +114,19 @@ impl Agent<'_> {
         let event = Event::new(Uuid::new_v4(), "agent", self.mac, OffsetDateTime::now_utc(), data);
         let sent = self.client.post(format!("{}/v1/events", self.base)).json(&[event]).send().await.unwrap();
         assert_eq!(sent.status(), 204);
+    }
+
+    /// Asks what to do: the permit to install belongs to this attempt from here on.
+    pub(crate) async fn asks(&self) {
+        let smbios = json!({ "manufacturer": "", "product": "", "serial": "", "uuid": "" });
+        let report = json!({
+            "version": 1, "attempt": self.attempt, "boot_mode": "installer", "mac": self.mac, "boot_id": "b",
+            "facts": {
+                "version": 1, "firmware": "uefi", "smbios": smbios, "cpus": 2, "memory_bytes": 1, "disks": [], "nics": [],
+            },
+        });
+        let sent = self.client.post(format!("{}/v1/machines", self.base)).json(&report).send().await.unwrap();
+        assert_eq!(sent.status(), 200);
     }
 
     /// Steps that went well, one after the other.

@@ -11,8 +11,9 @@ use self::{
     webdriver::{Browser, Driver},
 };
 use crate::{
-    common::{MAC, Netboot, World, assignments, namespace},
+    common::{MAC, Netboot, World, namespace},
     region::{self, Heard, Region},
+    window::{PIN, set_pin, with_window},
 };
 use contracts::{event::StepStatus, step::Step};
 use netboot::{proto::mac::Mac, service::Prepared};
@@ -34,6 +35,12 @@ fn in_a_real_browser() {
     namespace::run("page::inside_in_a_real_browser");
 }
 
+/// Seconds that each step took in two earlier installs.
+const STEP_TIMES: &str = r#"{"k8s-worker": {
+    "power-on": [6, 9], "netboot": [31, 44], "network": [8, 12], "assign": [1, 1], "plan": [1, 2], "partition": [3, 5],
+    "install": [140, 190], "verify": [60, 90], "restart": [60, 80], "enroll": [5, 9], "join": [40, 70], "ready": [20, 40]
+}}"#;
+
 /// netboot on the wire, and what looks at it.
 struct Scene {
     netboot: Netboot,
@@ -45,7 +52,10 @@ struct Scene {
 impl Scene {
     async fn start(world: &World, more: &str) -> Self {
         let lan = Lan::new();
-        world.know(assignments(7, 1));
+        world.know(with_window(7));
+        set_pin(world);
+        // As earlier installs left it.
+        std::fs::write(world.state().join("step-times.json"), STEP_TIMES).unwrap();
         let stop = CancellationToken::new();
         let prepared = Prepared::read(&world.write_config_for("lan0", more)).unwrap();
         let running = prepared.start(stop.clone()).unwrap();
@@ -123,6 +133,8 @@ async fn inside_in_a_real_browser() {
     tokio::spawn(region::serve(listener, acceptor, region::router(Arc::new(Heard::default()))));
     see("02-empty", &["Nothing is wrong.", "Press the power button.", "head office works"]).await;
 
+    spares(&scene, &both).await;
+
     scene.lan.firmware_asks(W1);
     scene.lan.firmware_fetches(scene.port, 200_000);
     see("03-fetching", &["w1 is being set up.", "Step 2 of 12: Loading the start program"]).await;
@@ -130,10 +142,11 @@ async fn inside_in_a_real_browser() {
     see("04-refused", &["w1 needs a look.", "boot-refused", "may have refused it"]).await;
 
     let first = scene.agent();
+    first.asks().await;
     first.did(&TO_INSTALL).await;
     first.says(Step::Install, StepStatus::Started, "fetching the system", |_| {}).await;
     first.copies(0.43, 96).await;
-    see("05-installing", &["Step 7 of 12: Copying the system", "43 %", "about 2 minutes"]).await;
+    see("05-installing", &["Step 7 of 12: Copying the system", "43 %", "5 to 7 minutes", "the last 2 servers"]).await;
     live(&scene, &desk, &first).await;
 
     first.did(&TO_RESTART).await;
@@ -178,6 +191,39 @@ async fn inside_in_a_real_browser() {
     phone.close().await;
     without_script(&scene, &driver).await;
     scene.netboot.stop().await;
+}
+
+/// Spares that are not on the list are let in, with the PIN, by a form that needs no script of ours.
+async fn spares(scene: &Scene, both: &[&Browser<'_>; 2]) {
+    let base = &scene.netboot.base;
+    let link = "document.querySelector('#window-link a').click()";
+    let fill = |pin: &str, action: &str| {
+        format!(
+            "document.querySelector('[name=pin]').value = '{pin}'; document.querySelector('[value={action}]').click()"
+        )
+    };
+    for (window, size) in both.iter().zip(["desk", "phone"]) {
+        window.sees("Take in spare servers that are not on the list").await;
+        window.script(link).await;
+        window.sees("For how many minutes").await;
+        window.picture(&scene.pictures, &format!("16-window-{size}")).await;
+        window.is_clean(base, "the form").await;
+        window.script(&fill("428572", "open")).await;
+        window.sees("The PIN is wrong. Nothing was changed.").await;
+        window.picture(&scene.pictures, &format!("17-window-wrong-pin-{size}")).await;
+        window.log_may_complain(403).await;
+        window.script(&fill(PIN, "open")).await;
+        window.sees("Spare servers are being taken in until").await;
+        window.picture(&scene.pictures, &format!("18-window-open-{size}")).await;
+        window.is_clean(base, "a window is open").await;
+        window.script("document.querySelector('#window a').click()").await;
+        window.sees("Close").await;
+        window.is_clean(base, "the form to close").await;
+        window.script(&fill(PIN, "close")).await;
+        window.sees("Take in spare servers that are not on the list").await;
+        window.script("window.mark = 'the same page'").await;
+        window.is_clean(base, "closed").await;
+    }
 }
 
 /// An open page follows without being loaded anew, keeps what was unfolded, and says so when it is cut off.

@@ -194,6 +194,15 @@ impl Browser<'_> {
         asked
     }
 
+    /// Empties the console: the browser notes an answer with this status there, and nothing else may stand in it.
+    pub(crate) async fn log_may_complain(&self, status: u16) {
+        let console = self.call("POST", "/se/log", &json!({ "type": "browser" })).await;
+        for entry in console.as_array().unwrap() {
+            let message = entry["message"].as_str().unwrap();
+            assert!(message.contains(&format!("status of {status}")), "{message}");
+        }
+    }
+
     pub(crate) async fn close(self) {
         self.call("DELETE", "", &Value::Null).await;
     }
