@@ -301,3 +301,22 @@ impl Policy for Named {
         None
     }
 }
+
+#[test]
+fn every_seed_of_the_fuzzer_is_decided_as_its_name_says() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/dhcp");
+    let mut answered = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let Ok(packet) = Packet::read(&std::fs::read(&path).unwrap()) else { continue };
+        let replies = |port| matches!(answer(&packet, &arrival(port), &boots()).decision, Decision::Reply { .. });
+        if replies(Port::Dhcp) || replies(Port::Proxy) {
+            answered.push(name);
+        }
+    }
+    answered.sort();
+    let expected =
+        ["agent", "arm64", "bios", "edk2", "edk2-4011", "edk2-guid", "http", "inform", "ipxe", "item", "relay"];
+    assert_eq!(answered, expected, "raspberry, till and offer hear nothing; frame and arp are no DHCP");
+}
