@@ -2,7 +2,7 @@
 
 use crate::{boot_files::name_of, outbox::queue::MOST as MOST_EVENTS, shared::Shared};
 use contracts::status::{Health, Reason};
-use std::{collections::BTreeSet, path::Path, sync::atomic::Ordering};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, sync::atomic::Ordering};
 
 /// Less room than this on the disk of the state, in bytes, is worth a warning: a commit needs some pages more than it adds.
 const LITTLE_ROOM: u64 = 16 << 20;
@@ -22,6 +22,10 @@ pub struct Facts {
     pub events_waiting: usize,
     /// Bytes free on the disk of the state, where the kernel tells.
     pub state_room: Option<u64>,
+    /// Other boot servers that were heard within a day.
+    pub boot_servers: Vec<Ipv4Addr>,
+    /// Another DHCP server that keeps this one silent, in mode `dhcp`.
+    pub rival: Option<Ipv4Addr>,
 }
 
 impl Facts {
@@ -43,6 +47,8 @@ impl Facts {
             region_reachable: shared.region_reachable.load(Ordering::Relaxed),
             events_waiting: shared.outbox.waiting(),
             state_room: room(&config.state),
+            boot_servers: shared.lan.boot_servers(),
+            rival: shared.lan.rival(),
         }
     }
 }
@@ -82,6 +88,15 @@ pub fn judge(facts: &Facts) -> Health {
     if let Some(room) = facts.state_room.filter(|room| *room < LITTLE_ROOM) {
         warnings.push(reason("state-disk", format!("the disk of the state has {room} bytes left: make room")));
     }
+    if let Some(server) = facts.rival {
+        let message = format!("the DHCP server {server} lends addresses here, so netboot lends none: switch one off");
+        warnings.push(reason("second-dhcp-server", message));
+    }
+    if !facts.boot_servers.is_empty() {
+        let servers: Vec<_> = facts.boot_servers.iter().map(ToString::to_string).collect();
+        let message = format!("machines may start from another boot server: {}", servers.join(", "));
+        warnings.push(reason("other-boot-server", message));
+    }
     Health { version: contracts::VERSION, ready: reasons.is_empty(), reasons, warnings }
 }
 
@@ -120,5 +135,10 @@ mod tests {
         let health = judge(&facts);
         assert!(health.ready);
         assert_eq!(codes(&health.warnings), ["images", "region-unreachable", "event-queue", "state-disk"]);
+        let server = Ipv4Addr::new(10, 77, 0, 1);
+        let lan = Facts { boot_servers: vec![server], rival: Some(server), ..facts };
+        let warnings = judge(&lan).warnings;
+        assert_eq!(codes(&warnings)[4..], ["second-dhcp-server", "other-boot-server"]);
+        assert!(warnings[4].message.contains("10.77.0.1") && warnings[5].message.contains("10.77.0.1"));
     }
 }

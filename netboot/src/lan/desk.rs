@@ -17,7 +17,7 @@ use crate::{
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
     sync::Mutex,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What is known of the LAN's DHCP.
@@ -25,6 +25,8 @@ use std::{
 pub struct Lan {
     /// The servers.
     pub survey: Mutex<Survey>,
+    /// The server that keeps this one silent.
+    rival: Mutex<Option<Ipv4Addr>>,
     /// Who asks too often. Clients are told apart by the address that they write into their packets.
     limits: Mutex<Limits<[u8; 16]>>,
 }
@@ -33,7 +35,7 @@ impl Lan {
     /// Nothing heard yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { survey: Mutex::default(), limits: Mutex::new(Limits::new(now)) }
+        Self { survey: Mutex::default(), rival: Mutex::default(), limits: Mutex::new(Limits::new(now)) }
     }
 
     /// The DHCP servers that were heard.
@@ -42,10 +44,22 @@ impl Lan {
         lock(&self.survey).dhcp_servers().collect()
     }
 
-    /// Other boot servers that were heard.
+    /// Other boot servers that were heard within a day.
     #[must_use]
     pub fn boot_servers(&self) -> Vec<Ipv4Addr> {
-        lock(&self.survey).boot_servers().collect()
+        let lately = |at: Instant| at.elapsed() < Duration::from_secs(24 * 3600);
+        lock(&self.survey).servers().filter(|(_, seen)| seen.boots && lately(seen.last)).map(|(a, _)| a).collect()
+    }
+
+    /// The DHCP server that keeps this one silent, in mode `dhcp`.
+    #[must_use]
+    pub fn rival(&self) -> Option<Ipv4Addr> {
+        *lock(&self.rival)
+    }
+
+    /// Notes it, or that it is gone.
+    pub fn set_rival(&self, server: Option<Ipv4Addr>) {
+        *lock(&self.rival) = server;
     }
 }
 

@@ -153,6 +153,7 @@ impl Service {
             && spoken.server != self.shared.address
             && let Some(Turn::FallSilent(server)) = self.rival.heard(Instant::now(), spoken.server)
         {
+            self.shared.lan.set_rival(Some(server));
             tracing::error!(
                 "another DHCP server, {server} ({}), lends addresses on this LAN: netboot lends none until it has not \
                  been heard for ten minutes; switch one of the two off",
@@ -191,7 +192,10 @@ impl Service {
         }
         match self.rival.due(now) {
             Some(Turn::Ask) => self.ask(),
-            Some(Turn::Resume(server)) => tracing::warn!("{server} is gone: netboot lends addresses again"),
+            Some(Turn::Resume(server)) => {
+                self.shared.lan.set_rival(None);
+                tracing::warn!("{server} is gone: netboot lends addresses again");
+            }
             Some(Turn::FallSilent(_)) | None => {}
         }
     }

@@ -215,6 +215,7 @@ async fn inside_second_server() {
     other.send(CLIENT, from, to, &offer(&asked));
     crate::common::until(|| running.shared.lan.dhcp_servers() == [Ipv4Addr::new(10, 77, 0, 1)]).await;
     far.discover(CLIENT, &device(1, 40, &[]));
+    assert_eq!(running.shared.lan.rival(), Some(Ipv4Addr::new(10, 77, 0, 1)));
     assert_eq!(far.hear(Duration::from_millis(800), answers(40)), None, "two servers would lend one address twice");
     // Booting goes on, as beside any DHCP server.
     far.discover(CLIENT, &agent(1, 41));
