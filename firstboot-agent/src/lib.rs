@@ -22,5 +22,6 @@ pub mod install;
 pub mod net;
 pub mod report;
 pub mod retry;
+pub mod screen;
 pub mod service;
 pub mod verity;

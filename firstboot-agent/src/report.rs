@@ -1,7 +1,7 @@
 //! Tells people what happens: every step as a console line and as an event for netboot, which shows it on the
 //! store page and forwards it to the region.
 
-use crate::{console, failure::Failure, net::client::Netboot, retry::Backoff};
+use crate::{console, failure::Failure, net::client::Netboot, retry::Backoff, screen};
 use contracts::{
     event::{Event, StepEvent, StepStatus},
     step::Step,
@@ -57,6 +57,7 @@ impl Reporter {
         let first = {
             let mut state = self.lock();
             mac.clone_into(&mut state.mac);
+            screen::reached(mac, netboot.base());
             state.netboot.replace(netboot).is_none()
         };
         if first {
@@ -173,6 +174,7 @@ impl Reporter {
     }
 
     fn queue(&self, mut event: StepEvent) {
+        screen::hear(&event);
         let mut state = self.lock();
         event.attempt = Some(state.attempt);
         state.queue.push_back((Instant::now(), Uuid::new_v4(), event));

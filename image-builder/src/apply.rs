@@ -49,6 +49,8 @@ const FOLDERS: &[&str] = &["/dev", "/efi", "/proc", "/run", "/state", "/sys", "/
 
 const AGENT: &str = "/usr/lib/shelfboot/firstboot-agent";
 const AGENT_UNIT: &str = "shelfboot-agent.service";
+/// The screen is the agent's: there is nobody to log in.
+const LOGIN_ON_SCREEN: &str = "getty@tty1.service";
 const AGENT_UNIT_TEXT: &str = "\
 [Unit]
 Description=Shelfboot agent: enrolls this machine and joins it to its cluster
@@ -116,10 +118,8 @@ pub async fn apply(
     let enable: Vec<&str> =
         ["enable"].into_iter().chain(named(true)).chain([AGENT_UNIT]).chain(images).chain(rules).collect();
     sandbox.run(reporter, "systemctl", &enable).await?;
-    let mask: Vec<&str> = ["mask"].into_iter().chain(named(false)).collect();
-    if mask.len() > 1 {
-        sandbox.run(reporter, "systemctl", &mask).await?;
-    }
+    let mask: Vec<&str> = ["mask", LOGIN_ON_SCREEN].into_iter().chain(named(false)).collect();
+    sandbox.run(reporter, "systemctl", &mask).await?;
     // systemd-sysusers keeps the old files; they are not part of the image.
     exclude::remove(tree, ["/etc/*-", "/etc/.pwd.lock", "/run/*", "/tmp/*"])?;
     Ok(preloaded)

@@ -11,7 +11,12 @@ pub mod state;
 pub mod way;
 
 use self::medium::Origin;
-use crate::{console, report::Reporter, retry::Backoff};
+use crate::{
+    console,
+    report::Reporter,
+    retry::Backoff,
+    screen::{self, story::Story},
+};
 use contracts::manifest::TrustFloor;
 use std::{convert::Infallible, time::Duration};
 use uuid::Uuid;
@@ -26,6 +31,7 @@ use uuid::Uuid;
 pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let attempt = Uuid::new_v4();
+    screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
     let reporter = Reporter::new(attempt);
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(120));
     loop {
@@ -33,6 +39,7 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
             Ok(never) => match never {},
             Err(_reported) => {
                 let wait = backoff.next_wait();
+                screen::next_try(wait);
                 console::line(&format!("trying again in {} s; there is nothing to press", wait.as_secs()));
                 std::thread::sleep(wait);
             }

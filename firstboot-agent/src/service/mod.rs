@@ -15,6 +15,7 @@ use crate::{
     net::{client::Netboot, dhcp},
     report::Reporter,
     retry::Backoff,
+    screen::{self, story::Story},
 };
 use anyhow::{Context, Result};
 use contracts::{
@@ -59,6 +60,7 @@ pub fn run() -> Result<()> {
         contracts::read(&fs::read(MACHINE_CONFIG_PATH).context("reading the machine configuration")?)?;
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     let attempt = attempt_of_this_boot();
+    screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
     let reporter = Reporter::new(attempt);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -75,6 +77,7 @@ pub fn run() -> Result<()> {
             // A person who has just read out a code wants to see that it helped.
             let most = if failure.waits { MOST_BEFORE_ASKING_AGAIN } else { Duration::MAX };
             let wait = backoff.next_wait().min(most);
+            screen::next_try(wait);
             console::line(&format!(
                 "not a member yet ({failure}, code {}); trying again in {} s",
                 failure.code,

@@ -13,6 +13,7 @@ pub mod media;
 pub mod member;
 pub mod pods;
 pub mod preloaded_images;
+pub mod screen;
 pub mod secure_boot;
 pub mod storage_node;
 pub mod tamper;
@@ -56,6 +57,8 @@ pub enum Story {
     Admission,
     /// A person admits the machine.
     Claim,
+    /// What stands on the machine's screen.
+    Screen,
     /// Disks that hold somebody's data.
     ForeignDisk,
     /// What netboot serves is changed, and what is on the disk.
@@ -111,7 +114,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 23] = [
+pub const ALL: [Case; 24] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -195,6 +198,13 @@ pub const ALL: [Case; 23] = [
         core: false,
         template: WORKER,
         story: Story::Claim,
+    },
+    Case {
+        name: "screen",
+        about: "pictures of the screen: a refused disk, an install, a wait for the region; a camera reads the codes",
+        core: false,
+        template: WORKER,
+        story: Story::Screen,
     },
     Case {
         name: "foreign-disk",
@@ -297,13 +307,14 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     if matches!(case.story, Story::Tamper | Story::SecureBoot) {
         own_repository(&mut plan)?;
     }
-    plan.person |= case.story == Story::Claim;
+    plan.person |= matches!(case.story, Story::Claim | Story::Screen);
     let plan = &plan;
     let mut world = world::build(plan, report).await?;
     match case.story {
         Story::Journey(boot) => journey(plan, boot, &mut world, report, result).await,
         Story::Admission => admission::run(plan, &mut world, report).await,
         Story::Claim => claim::run(plan, &mut world, report).await,
+        Story::Screen => screen::run(plan, &mut world, report).await,
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,

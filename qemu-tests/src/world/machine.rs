@@ -292,6 +292,14 @@ impl Machine {
     /// # Errors
     /// When QEMU does not do it.
     pub async fn cable(&self, plugged: bool) -> Result<()> {
+        self.command("set_link", &serde_json::json!({"name": "lan", "up": plugged})).await
+    }
+
+    /// Gives QEMU a command (QEMU Machine Protocol) and waits until it is done.
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub async fn command(&self, name: &str, arguments: &serde_json::Value) -> Result<()> {
         let begin = Instant::now();
         // The socket appears a moment after QEMU has started.
         let stream = loop {
@@ -304,16 +312,15 @@ impl Machine {
             }
         };
         let (answers, mut questions) = stream.into_split();
-        let command = format!(
-            "{{\"execute\":\"qmp_capabilities\"}}{{\"execute\":\"set_link\",\"arguments\":{{\"name\":\"lan\",\"up\":{plugged}}}}}\n"
-        );
-        questions.write_all(command.as_bytes()).await.context("asking QEMU")?;
+        let command = serde_json::json!({"execute": name, "arguments": arguments});
+        let text = format!("{{\"execute\":\"qmp_capabilities\"}}{command}\n");
+        questions.write_all(text.as_bytes()).await.context("asking QEMU")?;
         let mut lines = BufReader::new(answers).lines();
         let mut done = 0;
         while done < 2 {
             let line = lines.next_line().await.context("QEMU's answer")?.context("QEMU hung up")?;
             if line.contains("\"error\"") {
-                bail!("QEMU did not move the cable: {line}");
+                bail!("QEMU did not do {name}: {line}");
             }
             done += usize::from(line.contains("\"return\""));
         }

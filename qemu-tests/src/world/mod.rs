@@ -13,6 +13,7 @@ pub mod foreign;
 pub mod machine;
 pub mod netboot;
 pub mod network;
+pub mod picture;
 pub mod plain;
 pub mod region;
 pub mod registrar;

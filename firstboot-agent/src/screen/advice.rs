@@ -1,0 +1,43 @@
+//! What people in the store can do, for each code with which a step ends badly. The store page has the same codes.
+
+/// What to do. Codes that nobody in the store can do anything about, and unknown ones, lead to support.
+#[must_use]
+pub fn advice(code: &str) -> &'static str {
+    match code {
+        "no-boot-service" | "no-assignment" | "network" => {
+            "Check that the network cable is plugged in at both ends and that the store's router is on."
+        }
+        "no-network-card" => "Use another spare: this one's network card is not seen.",
+        "no-disk" => "Push the disk in firmly. If that does not help, use another spare.",
+        "no-disk-fits" => "Put in a disk of at least 64 GB, or use another spare.",
+        "foreign-data" | "state-unreadable" | "layout-changed" => {
+            "Do not throw this disk away: somebody may need what is on it. Put in an empty disk, or call support."
+        }
+        "already-installed" => "Put in an empty disk, or call support.",
+        "sector-size" | "no-bios-image" => "Call support: this machine's firmware has to be switched to UEFI.",
+        "disk-busy" | "partition" | "boot-entry" | "boot-files" | "state" | "verify" | "root-damaged" => {
+            "If this comes back after two tries, put in another disk, or use another spare."
+        }
+        "claim" => "Call support and read out the code above.",
+        "pending" | "wait" | "join-material" | "not-ready" | "region" | "no-voucher" => {
+            "Nothing. The region has to answer first. If it takes longer than half an hour, call support."
+        }
+        "not-admitted" | "refused" | "revoked" => "Call support: IT has to list this machine for this store.",
+        "no-data-disk" | "data-disks" => "Put in empty data disks as the label on the spare says, or call support.",
+        "take-medium-out" => "Take the stick or CD out, then switch the machine off and on again.",
+        "install" | "repository" | "manifest" | "registrar-ca" => {
+            "Nothing yet. If this comes back after two tries, call support and read out the code."
+        }
+        _ => "Call support and read out the code.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_code_leads_somewhere() {
+        for code in ["foreign-data", "claim", "a-code-from-the-future"] {
+            assert!(super::advice(code).ends_with('.'), "{code}");
+        }
+    }
+}
