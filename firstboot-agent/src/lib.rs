@@ -13,6 +13,7 @@
 pub mod boot;
 pub mod cli;
 pub mod console;
+pub mod deadline;
 pub mod disk;
 pub mod durable;
 pub mod efi;

@@ -1,7 +1,14 @@
 //! Tells people what happens: every step as a console line and as an event for netboot, which shows it on the
 //! store page and forwards it to the region.
 
-use crate::{console, failure::Failure, net::client::Netboot, retry::Backoff, screen};
+use crate::{
+    console,
+    deadline::{self, Sign},
+    failure::Failure,
+    net::client::Netboot,
+    retry::Backoff,
+    screen,
+};
 use contracts::{
     event::{Event, StepEvent, StepStatus},
     step::Step,
@@ -35,6 +42,8 @@ struct State {
     /// From before a restart, to be sent before everything else.
     inherited: Vec<Event>,
     last_progress: Option<Instant>,
+    /// Of the step under way.
+    sign: Option<Sign>,
 }
 
 impl Reporter {
@@ -48,6 +57,7 @@ impl Reporter {
             queue: VecDeque::new(),
             inherited: Vec::new(),
             last_progress: None,
+            sign: None,
         })))
     }
 
@@ -80,10 +90,10 @@ impl Reporter {
         events
     }
 
-    /// Runs one step and reports its start and its end.
+    /// Runs one step and reports its start and its end. A step that is silent for too long is ended.
     ///
     /// # Errors
-    /// The step's own.
+    /// The step's own, and `too-long`.
     pub async fn step<T>(
         &self,
         step: Step,
@@ -91,7 +101,15 @@ impl Reporter {
         work: impl Future<Output = Result<(T, String), Failure>>,
     ) -> Result<T, Failure> {
         self.put(step, StepStatus::Started, message.to_owned(), None);
-        match work.await {
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = self.silence() => {
+                let minutes = deadline::patience(step).as_secs() / 60;
+                Err(Failure::new("too-long", format!("{message}: nothing has moved for {minutes} minutes")))
+            }
+        };
+        self.lock().sign = None;
+        match ended {
             Ok((value, outcome)) => {
                 self.put(step, StepStatus::Done, outcome, None);
                 Ok(value)
@@ -102,6 +120,19 @@ impl Reporter {
                 Err(failure)
             }
         }
+    }
+
+    /// Returns when the step under way has been silent for too long.
+    async fn silence(&self) {
+        while let Some(left) = self.lock().sign.and_then(|sign| sign.left(now())) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    /// The step that was to be ended, and does not end.
+    #[must_use]
+    pub fn stuck(&self) -> Option<Step> {
+        self.lock().sign.filter(|sign| sign.is_stuck(now())).map(|sign| sign.step)
     }
 
     /// Reports that a step began, where [`Reporter::step`] does not fit.
@@ -123,6 +154,7 @@ impl Reporter {
     pub fn progress(&self, step: Step, fraction: f64, eta: Option<Duration>, message: &str) {
         {
             let mut state = self.lock();
+            state.sign = Some(Sign { step, at: now() });
             if state.last_progress.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) {
                 return;
             }
@@ -177,6 +209,7 @@ impl Reporter {
         screen::hear(&event);
         let mut state = self.lock();
         event.attempt = Some(state.attempt);
+        state.sign = Some(Sign { step: event.step, at: now() });
         state.queue.push_back((Instant::now(), Uuid::new_v4(), event));
         if state.queue.len() > KEPT {
             let at = state.queue.iter().position(|(_, _, e)| e.status == StepStatus::Progress).unwrap_or(0);
@@ -231,9 +264,24 @@ impl Reporter {
     }
 }
 
+/// The runtime's clock, which tests can move.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_step_is_ended_and_says_how_long_it_was_silent() {
+        let reporter = Reporter::new(Uuid::from_u128(1));
+        let silent = std::future::pending::<Result<((), String), Failure>>();
+        let failure = reporter.step(Step::Plan, "choosing the disk", silent).await.unwrap_err();
+        assert_eq!(failure.code, "too-long");
+        assert!(failure.to_string().contains("3 minutes"), "{failure}");
+        assert_eq!(reporter.stuck(), None);
+    }
 
     #[test]
     fn what_was_not_sent_is_inherited_with_its_ids_and_comes_first() {

@@ -12,7 +12,7 @@ pub mod way;
 
 use self::medium::Origin;
 use crate::{
-    console,
+    boot, console,
     report::Reporter,
     retry::Backoff,
     screen::{self, story::Story},
@@ -33,6 +33,7 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
     let attempt = Uuid::new_v4();
     screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
     let reporter = Reporter::new(attempt);
+    restart_when_stuck(reporter.clone());
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(120));
     loop {
         match runtime.block_on(journey::attempt(attempt, &reporter, floor, origin)) {
@@ -45,4 +46,17 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
             }
         }
     }
+}
+
+/// A thread of its own, because what is stuck may be a thread of the runtime. What is half installed is taken up again.
+fn restart_when_stuck(reporter: Reporter) {
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(5));
+            if let Some(step) = reporter.stuck() {
+                console::line(&format!("[{step}] does not come to an end (code too-long); restarting"));
+                boot::restart();
+            }
+        }
+    });
 }

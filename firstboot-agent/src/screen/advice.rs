@@ -15,7 +15,7 @@ pub fn advice(code: &str) -> &'static str {
         }
         "already-installed" => "Put in an empty disk, or call support.",
         "sector-size" | "no-bios-image" => "Call support: this machine's firmware has to be switched to UEFI.",
-        "disk-busy" | "partition" | "boot-entry" | "boot-files" | "state" | "verify" | "root-damaged" => {
+        "too-long" | "disk-busy" | "partition" | "boot-entry" | "boot-files" | "state" | "verify" | "root-damaged" => {
             "If this comes back after two tries, put in another disk, or use another spare."
         }
         "claim" => "Call support and read out the code above.",

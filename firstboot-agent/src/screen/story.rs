@@ -17,6 +17,8 @@ const LONGEST: usize = 600;
 /// The story so far.
 #[derive(Debug, Clone)]
 pub struct Story {
+    /// When it began.
+    pub begun: Instant,
     /// This program's version.
     pub version: &'static str,
     /// The attempt, as the store page and the region know it.
@@ -68,6 +70,7 @@ impl Story {
     #[must_use]
     pub fn new(version: &'static str, attempt: String) -> Self {
         Self {
+            begun: Instant::now(),
             version,
             attempt,
             mac: String::new(),
@@ -99,6 +102,10 @@ impl Story {
                 self.now = None;
                 // An earlier step of the next try says nothing about the one that failed.
                 self.trouble.take_if(|trouble| step >= trouble.step);
+            }
+            // Every machine's first minute in its cluster.
+            StepStatus::Waiting if event.code.as_deref() == Some("not-ready") => {
+                self.now = Some(Now { step, message, fraction: None, end: None });
             }
             StepStatus::Waiting | StepStatus::Failed => {
                 let code = event.code.as_deref().map_or_else(|| "unknown".to_owned(), clean);

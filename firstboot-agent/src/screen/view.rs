@@ -5,6 +5,7 @@ use super::{
     big,
     story::{Story, Trouble},
 };
+use crate::deadline;
 use contracts::step::Step;
 use qrcode::{EcLevel, QrCode};
 use ratatui::{
@@ -93,6 +94,8 @@ fn under_way(buffer: &mut Buffer, body: Rect, story: &Story, now: Instant) {
     .areas(body);
     let text = if story.is_ready() {
         "This machine is ready and at work."
+    } else if now.saturating_duration_since(story.begun) > deadline::JOURNEY {
+        "This takes longer than the half hour that it should. It goes on; call support."
     } else {
         "This machine is being set up. Leave it on; there is nothing to press."
     };
