@@ -124,9 +124,14 @@ impl Reporter {
 
     /// Returns when the step under way has been silent for too long.
     async fn silence(&self) {
-        while let Some(left) = self.lock().sign.and_then(|sign| sign.left(now())) {
+        while let Some(left) = self.time_left() {
             tokio::time::sleep(left).await;
         }
+    }
+
+    /// Of its own, so that nothing is locked while somebody waits.
+    fn time_left(&self) -> Option<Duration> {
+        self.lock().sign.and_then(|sign| sign.left(now()))
     }
 
     /// The step that was to be ended, and does not end.
@@ -276,8 +281,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_step_is_ended_and_says_how_long_it_was_silent() {
         let reporter = Reporter::new(Uuid::from_u128(1));
-        let silent = std::future::pending::<Result<((), String), Failure>>();
+        let silent = async {
+            tokio::time::sleep(deadline::patience(Step::Plan) / 2).await;
+            // Others report while it waits.
+            reporter.progress(Step::Plan, 0.5, None, "half of it");
+            std::future::pending::<Result<((), String), Failure>>().await
+        };
+        let begin = now();
         let failure = reporter.step(Step::Plan, "choosing the disk", silent).await.unwrap_err();
+        assert_eq!(now() - begin, deadline::patience(Step::Plan) * 3 / 2, "a sign of life begins it anew");
         assert_eq!(failure.code, "too-long");
         assert!(failure.to_string().contains("3 minutes"), "{failure}");
         assert_eq!(reporter.stuck(), None);

@@ -53,7 +53,10 @@ pub fn draw(story: &Story, now: Instant, (columns, rows): (u16, u16)) -> Buffer 
         Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(size);
     bar(&mut buffer, head, " Shelfboot", &format!("{} ", story.version));
     bar(&mut buffer, foot, &format!(" {}", identity(story)), &format!("attempt {} ", first(&story.attempt, 8)));
-    let body = Rect { x: 2, width: (size.width - 4).min(WIDEST), ..body };
+    let width = (size.width - 4).min(WIDEST);
+    // In the middle of a wide screen, and a little down on a high one.
+    let (right, down) = ((size.width - width) / 2, (size.height - SMALLEST.1) / 4);
+    let body = Rect { x: right, y: body.y + down, width, height: body.height - down };
     match &story.trouble {
         Some(trouble) => in_trouble(&mut buffer, body, story, trouble, now),
         None => under_way(&mut buffer, body, story, now),
@@ -163,7 +166,7 @@ fn in_trouble(buffer: &mut Buffer, body: Rect, story: &Story, trouble: &Trouble,
     }
     let [words, picture] = Layout::horizontal([Constraint::Min(0), Constraint::Length(QR_COLUMNS)]).areas(rest);
     let words = Rect { width: words.width - 2, ..words };
-    let part = |title: &'static str, text: String| [Line::styled(title, QUIET), Line::raw(text), Line::raw("")];
+    let part = |title: &'static str, text: String| [Line::styled(title, BOLD), Line::raw(text), Line::raw("")];
     let next = next_words(story, now);
     let lines: Vec<Line<'_>> = [
         part("What went wrong", trouble.why.clone()),
