@@ -49,7 +49,7 @@ pub struct Assignment {
     /// Where the agent reaches the registrar: netboot's blind relays, in order of preference.
     #[serde(default)]
     pub registrars: Vec<RegistrarEndpoint>,
-    /// Documents signed by the TUF role `fleet`, opaque to netboot. Empty until that role exists.
+    /// Orders signed by the region ([`crate::fleet::Envelope`]), opaque to netboot.
     #[serde(default)]
     pub fleet: Vec<serde_json::Value>,
 }

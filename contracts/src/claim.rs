@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// Crockford's base 32: no I, L, O or U, so nothing is read out wrongly (<https://www.crockford.com/base32.html>).
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+pub(crate) const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const GROUPS: usize = 3;
 const PER_GROUP: usize = 4;
 
@@ -24,6 +24,11 @@ pub fn code(fingerprint: &str, enrollment: Uuid) -> String {
 /// A code as somebody typed it, in the form of [`code`]; `None` when it cannot be one.
 #[must_use]
 pub fn normal(typed: &str) -> Option<String> {
+    groups(typed, GROUPS)
+}
+
+/// So many groups of digits as somebody typed them.
+pub(crate) fn groups(typed: &str, groups: usize) -> Option<String> {
     let digits: Vec<char> = typed
         .chars()
         .filter(|c| !matches!(c, '-' | ' '))
@@ -34,7 +39,7 @@ pub fn normal(typed: &str) -> Option<String> {
         })
         .collect();
     let known = |c: &char| u8::try_from(*c).is_ok_and(|byte| ALPHABET.contains(&byte));
-    let whole = digits.len() == GROUPS * PER_GROUP && digits.iter().all(known);
+    let whole = digits.len() == groups * PER_GROUP && digits.iter().all(known);
     whole.then(|| digits.chunks(PER_GROUP).map(String::from_iter).collect::<Vec<_>>().join("-"))
 }
 

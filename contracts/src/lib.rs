@@ -22,6 +22,7 @@ pub mod event;
 pub mod exit;
 pub mod facts;
 pub mod fill;
+pub mod fleet;
 pub mod install;
 pub mod join;
 pub mod late;

@@ -1,7 +1,7 @@
 //! What a region tells a store: `GET /v1/store/assignments` from netboot to the registrar, and the credential
 //! that lets netboot ask.
 
-use crate::{assignment::ImageRef, window::AdmissionWindow};
+use crate::{assignment::ImageRef, fleet::Addressed, window::AdmissionWindow};
 use serde::{Deserialize, Serialize};
 
 /// Everything that netboot decides from, in one document; netboot keeps a durable copy.
@@ -18,6 +18,9 @@ pub struct StoreAssignments {
     /// When machines get an answer that no other entry names or has a place for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<AdmissionWindow>,
+    /// Signed orders for single machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Addressed>,
 }
 
 /// One machine of a store.

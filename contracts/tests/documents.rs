@@ -11,6 +11,7 @@ use contracts::{
         Clock, ClockVerdict, Cpu, Disk, DiskContent, DiskHealth, Firmware, FirmwareCertificate, MachineFacts,
         MemoryModule, Neighbour, Nic, Owner, Signature, Smbios, Tpm, Transport, Uefi,
     },
+    fleet::{self, Addressed, Envelope, Order, PAYLOAD_TYPE, WipePermit},
     install::InstallRecord,
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
@@ -412,6 +413,25 @@ fn enrollment_documents() {
     );
 }
 
+fn permit() -> WipePermit {
+    WipePermit {
+        version: VERSION,
+        id: Uuid::from_u128(9),
+        store: "S0042".into(),
+        mac: "52:54:00:12:34:56".into(),
+        disk: "DISK-1".into(),
+        number: "K7QM-2F9X".into(),
+        by: "support".into(),
+        issued: NOW,
+        expires: NOW,
+    }
+}
+
+fn envelope() -> Envelope {
+    let signature = fleet::Signature { sig: "c2ln".into(), cert: "-----BEGIN".into() };
+    Envelope { payload_type: PAYLOAD_TYPE.into(), payload: "e30=".into(), signatures: vec![signature] }
+}
+
 #[test]
 fn store_documents() {
     let machine = |name: &str, selector| StoreMachine { name: name.into(), selector, image: image(), epoch: 1 };
@@ -440,8 +460,13 @@ fn store_documents() {
                     mac_prefixes: vec![],
                 },
             ],
+            orders: vec![Addressed {
+                mac: "52:54:00:12:34:56".into(),
+                envelope: serde_json::to_value(envelope()).unwrap(),
+            }],
         },
     );
+    golden("order-wipe", &Order::Wipe(permit()));
     golden(
         "store-credential",
         &StoreCredential {

@@ -19,6 +19,7 @@ pub mod durable;
 pub mod efi;
 pub mod facts;
 pub mod failure;
+pub mod fleet;
 pub mod install;
 pub mod net;
 pub mod report;

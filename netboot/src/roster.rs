@@ -87,6 +87,13 @@ pub enum Standing {
 }
 
 impl Roster {
+    /// The region's signed orders for this machine, opaque here.
+    #[must_use]
+    pub fn orders(&self, mac: Mac) -> Vec<serde_json::Value> {
+        let all = self.assignments.iter().flat_map(|assignments| &assignments.orders);
+        all.filter(|order| order.mac.parse() == Ok(mac)).map(|order| order.envelope.clone()).collect()
+    }
+
     /// How this machine stands, by what it is or has: whether a window would let it in is no question here.
     #[must_use]
     pub fn standing(&self, mac: Mac) -> Standing {
@@ -216,7 +223,14 @@ mod tests {
     }
 
     fn roster(machines: Vec<StoreMachine>) -> Roster {
-        let assignments = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines, windows: vec![] };
+        let assignments = StoreAssignments {
+            version: 1,
+            store: "s".into(),
+            generation: 1,
+            machines,
+            windows: vec![],
+            orders: vec![],
+        };
         Roster { assignments: Some(assignments), ..Roster::default() }
     }
 

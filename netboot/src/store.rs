@@ -211,8 +211,14 @@ mod tests {
         let mac = Mac([2, 0, 0, 0, 0, 1]);
         let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
         let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Any, image, epoch: 3 };
-        let document =
-            StoreAssignments { version: 1, store: "s".into(), generation: 9, machines: vec![machine], windows: vec![] };
+        let document = StoreAssignments {
+            version: 1,
+            store: "s".into(),
+            generation: 9,
+            machines: vec![machine],
+            windows: vec![],
+            orders: vec![],
+        };
         {
             let store = Store::open(folder.path()).unwrap();
             assert_eq!(store.with(|r| r.standing(mac)), Standing::NoAssignments);
@@ -238,7 +244,14 @@ mod tests {
             epoch: 1,
         };
         let machines = (1..=3).map(entry).collect();
-        let document = StoreAssignments { version: 1, store: "s".into(), generation: 9, machines, windows: vec![] };
+        let document = StoreAssignments {
+            version: 1,
+            store: "s".into(),
+            generation: 9,
+            machines,
+            windows: vec![],
+            orders: vec![],
+        };
         {
             let store = Store::open(folder.path()).unwrap();
             store.set_assignments(document).unwrap();

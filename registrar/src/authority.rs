@@ -84,6 +84,15 @@ pub fn new_store(ca: &Issued, store: &str, now: OffsetDateTime) -> Result<Issued
     sign(ca, params(store, now), ExtendedKeyUsagePurpose::ClientAuth, store)
 }
 
+/// Makes the certificate of the key that signs orders for machines. It passes for no end of a connection.
+///
+/// # Errors
+/// [`AuthorityError`].
+pub fn new_fleet(ca: &Issued, now: OffsetDateTime) -> Result<Issued, AuthorityError> {
+    let name = contracts::fleet::COMMON_NAME;
+    sign(ca, params(name, now), ExtendedKeyUsagePurpose::CodeSigning, name)
+}
+
 fn params(common_name: &str, now: OffsetDateTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

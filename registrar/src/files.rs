@@ -19,6 +19,20 @@ pub fn write_new(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> 
     file.sync_all()
 }
 
+/// Writes a file with this mode, whole or not at all, in place of one that is there.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn replace(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => write_new(&beside, mode, content)?,
+    }
+    std::fs::rename(&beside, path)?;
+    std::fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Makes a folder that only its owner may enter; an existing one is left as it is.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ pub mod config;
 pub mod csr;
 pub mod db;
 pub mod files;
+pub mod fleet;
 pub mod identity;
 pub mod inventory;
 pub mod inventory_watch;

@@ -11,6 +11,8 @@ use time::OffsetDateTime;
 
 const CA_CERTIFICATE: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
+const FLEET_CERTIFICATE: &str = "fleet.pem";
+const FLEET_KEY: &str = "fleet.key";
 const SERVER_CERTIFICATE: &str = "server.pem";
 const SERVER_KEY: &str = "server.key";
 const DATABASE: &str = "registrar.db";
@@ -196,6 +198,26 @@ impl State {
             failed("write", out, source)
         })?;
         self.db.put_store(store, &issued.public_key, now).await.map_err(|source| self.database(source))
+    }
+
+    /// The key that signs orders for machines, made when it is needed first.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn fleet(&self, now: OffsetDateTime) -> Result<Issued, StateError> {
+        if !self.folder.join(FLEET_CERTIFICATE).exists() {
+            let ca =
+                Issued { key: self.read(CA_KEY)?, certificate: self.read(CA_CERTIFICATE)?, public_key: Vec::new() };
+            let made = authority::new_fleet(&ca, now).map_err(StateError::Authority)?;
+            // The certificate last: a key without one is made anew.
+            for (name, mode, content) in
+                [(FLEET_KEY, files::PRIVATE, &made.key), (FLEET_CERTIFICATE, files::PUBLIC, &made.certificate)]
+            {
+                let path = self.folder.join(name);
+                files::replace(&path, mode, content.as_bytes()).map_err(|source| failed("write", &path, source))?;
+            }
+        }
+        Ok(Issued { key: self.read(FLEET_KEY)?, certificate: self.read(FLEET_CERTIFICATE)?, public_key: Vec::new() })
     }
 
     /// Wraps a database error with the folder's name.

@@ -63,6 +63,23 @@ impl Target {
         Ok(Self { file, path: path.into(), bytes: metadata.len(), sector_bytes: 512, is_device: false })
     }
 
+    /// Overwrites both ends, where partition tables, file systems, RAID and volume managers say that they are there: what is
+    /// installed next must not be taken for them by the next look.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn forget_what_was_there(&mut self) -> Result<()> {
+        const END: u64 = 16 << 20;
+        let zeros = vec![0; 1 << 20];
+        for start in [0, self.bytes.saturating_sub(END)] {
+            for at in (start..start + END.min(self.bytes - start)).step_by(zeros.len()) {
+                let length = (self.bytes - at).min(zeros.len() as u64) as usize;
+                self.file.write_all_at(&zeros[..length], at).context("overwriting what was on the disk")?;
+            }
+        }
+        self.file.sync_all().context("overwriting what was on the disk")
+    }
+
     /// Writes our table, with both root slots marked as in progress.
     ///
     /// # Errors

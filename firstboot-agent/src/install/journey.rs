@@ -4,6 +4,7 @@ use super::{
     archive, esp,
     medium::Origin,
     network::Lan,
+    permission::Permission,
     repository::Repository,
     source::Source,
     state::{self, Found},
@@ -11,11 +12,7 @@ use super::{
 };
 use crate::{
     boot, console,
-    disk::{
-        layout::Role,
-        plan::{self, Identity},
-        table::Target,
-    },
+    disk::{layout::Role, plan::Identity, table::Target},
     efi, facts,
     failure::{Coded, Failure},
     net::lldp,
@@ -28,6 +25,7 @@ use contracts::{
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
     disks::DiskPolicy,
     facts::{DiskContent, MachineFacts, Owner},
+    fleet::WipePermit,
     install::InstallRecord,
     manifest::{ImageManifest, TrustFloor},
     step::Step,
@@ -48,6 +46,7 @@ pub async fn attempt(
     reporter: &Reporter,
     floor: &TrustFloor,
     origin: &Origin,
+    permission: &mut Permission,
 ) -> Result<Infallible, Failure> {
     let way = reporter.step(Step::Network, "looking for the store's boot service", way::find(floor, origin)).await?;
     if let Way::Store(lan) = &way {
@@ -69,9 +68,16 @@ pub async fn attempt(
             return reporter.step(Step::Install, "fetching the system", async { Err(failure) }).await;
         }
     };
-    let choice = choose_disk(&facts, &manifest.disks, &me);
-    let (mut target, content) = reporter.step(Step::Plan, "choosing the disk", choice).await?;
-    reporter.step(Step::Partition, "dividing the disk", partition(&mut target, &content, &me)).await?;
+    let chosen = reporter.step(Step::Plan, "choosing the disk", async {
+        let permits = permission.look(&assignment, &facts, &repository).await?;
+        choose_disk(&facts, &manifest.disks, &me, permission, &permits).await
+    });
+    let (mut target, content, permit) = chosen.await?;
+    let divided = partition(&mut target, &content, &me, permit.as_ref());
+    reporter.step(Step::Partition, "dividing the disk", divided).await?;
+    if permit.is_some() {
+        permission.used();
+    }
     reporter.step(Step::Install, "fetching the system", install(reporter, &source, &manifest, &target)).await?;
     reporter
         .step(
@@ -139,26 +145,32 @@ async fn choose_disk(
     facts: &MachineFacts,
     rules: &DiskPolicy,
     me: &Identity,
-) -> Result<((Target, DiskContent), String), Failure> {
-    let judged = plan::judge(&facts.disks, rules, facts.firmware, me);
-    for verdict in &judged.verdicts {
-        console::line(&format!("{} {}", plan::describe(&facts.disks[verdict.disk]), verdict.words));
-    }
-    let plan = judged.outcome.map_err(|refusal| Failure::new(refusal.code(), refusal.to_string()))?;
+    permission: &Permission,
+    permits: &[WipePermit],
+) -> Result<((Target, DiskContent, Option<WipePermit>), String), Failure> {
+    let (plan, permit) = permission.choose(facts, rules, me, permits)?;
     let disk = &facts.disks[plan.disk];
     let node = Path::new("/dev").join(&disk.kernel_name);
     let target = Target::device(&node, disk.bytes, disk.sector_bytes).code("disk-busy")?;
-    Ok(((target, disk.content.clone()), plan.why))
+    Ok(((target, disk.content.clone(), permit), plan.why))
 }
 
-async fn partition(target: &mut Target, content: &DiskContent, me: &Identity) -> Result<((), String), Failure> {
+async fn partition(
+    target: &mut Target,
+    content: &DiskContent,
+    me: &Identity,
+    permit: Option<&WipePermit>,
+) -> Result<((), String), Failure> {
     // Only a half install may hold state; on a blank disk it would be what is left of somebody who has gone.
-    let half = matches!(content, DiskContent::HalfInstall { .. });
+    let half = permit.is_none() && matches!(content, DiskContent::HalfInstall { .. });
     let in_its_place = target.is_in_its_place(Role::State);
     if half && !in_its_place && target.node(Role::State).is_ok_and(|node| state::look(&node) != Found::Nothing) {
         let words = "state on the disk lies where this version would not look for it; nothing was written. Install the \
                      version that was there before";
         return Err(Failure::new("layout-changed", words));
+    }
+    if permit.is_some() {
+        target.forget_what_was_there().code("partition")?;
     }
     // The table first: after a power cut in the middle of it the kernel may not know the partitions, and it says the same
     // about where the state is.
@@ -171,7 +183,8 @@ async fn partition(target: &mut Target, content: &DiskContent, me: &Identity) ->
         state::make(&node).code("partition")?;
     }
     let kept = if keeps_state { "; this machine's state on it is as it was" } else { "" };
-    Ok(((), format!("the disk is divided; nothing on it can start yet{kept}")))
+    let used = permit.map_or_else(String::new, |permit| format!("; permit {} of {} is used up", permit.id, permit.by));
+    Ok(((), format!("the disk is divided; nothing on it can start yet{kept}{used}")))
 }
 
 /// Whether the state on a half install is this machine's. What was ever used is not made anew.

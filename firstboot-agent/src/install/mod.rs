@@ -5,12 +5,13 @@ pub mod esp;
 pub mod journey;
 pub mod medium;
 pub mod network;
+pub mod permission;
 pub mod repository;
 pub mod source;
 pub mod state;
 pub mod way;
 
-use self::medium::Origin;
+use self::{medium::Origin, permission::Permission};
 use crate::{
     boot, console,
     report::Reporter,
@@ -34,9 +35,10 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
     screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
     let reporter = Reporter::new(attempt);
     restart_when_stuck(reporter.clone());
+    let mut permission = Permission::default();
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(120));
     loop {
-        match runtime.block_on(journey::attempt(attempt, &reporter, floor, origin)) {
+        match runtime.block_on(journey::attempt(attempt, &reporter, floor, origin, &mut permission)) {
             Ok(never) => match never {},
             Err(_reported) => {
                 let wait = backoff.next_wait();

@@ -129,6 +129,12 @@ impl Story {
         (self.mac, self.service) = (clean(mac), clean(service));
     }
 
+    /// The number for a wipe permit, in the words of a refusal ([`crate::install::permission`]).
+    #[must_use]
+    pub fn permit_number(&self) -> Option<&str> {
+        Some(self.trouble.as_ref()?.why.split_once("number for a wipe permit is ")?.1)
+    }
+
     /// The machine is a member of its cluster.
     #[must_use]
     pub fn is_ready(&self) -> bool {

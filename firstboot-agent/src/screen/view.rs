@@ -168,14 +168,16 @@ fn in_trouble(buffer: &mut Buffer, body: Rect, story: &Story, trouble: &Trouble,
     let words = Rect { width: words.width - 2, ..words };
     let part = |title: &'static str, text: String| [Line::styled(title, BOLD), Line::raw(text), Line::raw("")];
     let next = next_words(story, now);
-    let lines: Vec<Line<'_>> = [
-        part("What went wrong", trouble.why.clone()),
-        part("What to do", advice(&trouble.code).to_owned()),
-        part("What happens next", next),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let mut advice = advice(&trouble.code).to_owned();
+    // Its own words may be too long for the screen.
+    if let Some(number) = story.permit_number() {
+        advice = format!("{advice} If the data may go, support asks for this number: {number}");
+    }
+    let lines: Vec<Line<'_>> =
+        [part("What went wrong", trouble.why.clone()), part("What to do", advice), part("What happens next", next)]
+            .into_iter()
+            .flatten()
+            .collect();
     Paragraph::new(lines).wrap(Wrap { trim: true }).render(words, buffer);
     code_picture(buffer, picture, story, trouble);
 }
@@ -196,7 +198,7 @@ fn next_words(story: &Story, now: Instant) -> String {
 #[must_use]
 pub fn for_support(story: &Story, trouble: &Trouble) -> String {
     let mac: String = story.mac.chars().filter(|c| *c != ':').collect();
-    let code = story.claim_code().unwrap_or(&trouble.code);
+    let code = story.claim_code().or(story.permit_number()).unwrap_or(&trouble.code);
     let attempt = first(&story.attempt, 8);
     format!("SB {code} {} {mac} {attempt} {}", trouble.step, story.version).to_uppercase()
 }
@@ -258,7 +260,8 @@ mod tests {
     #[test]
     fn a_refused_disk_says_what_why_and_what_next() {
         let (mut story, at) = (story(), Instant::now());
-        let why = "disk vda (68 GB, serial DISK-machine) holds an NTFS file system; nothing was written. Use an empty disk, or ask support for a wipe permit";
+        let why = "disk vda (68 GB, serial DISK-machine) holds an NTFS file system; nothing was written. Use an empty \
+                   disk, or ask support for a wipe permit. The number for a wipe permit is K7QM-2F9X";
         story.hear(at, &event(Step::Plan, StepStatus::Failed, why, Some("foreign-data")));
         story.next_try = Some(at + Duration::from_secs(35));
         insta::assert_snapshot!(text(&draw(&story, at, (80, 25))));

@@ -120,7 +120,8 @@ pub async fn machines(
     let relay = format!("{}:{}", shared.address, shared.config.now().relay_port);
     let server_name = shared.credential.server_name.clone();
     let registrars = vec![RegistrarEndpoint { relay, server_name }];
-    Ok(Json(Assignment { registrars, store: Some(store), ..verdict.assignment }))
+    let fleet = shared.store.with(|roster| roster.orders(mac));
+    Ok(Json(Assignment { registrars, store: Some(store), fleet, ..verdict.assignment }))
 }
 
 /// An assignment, and what the ledger is to note before it is given.
@@ -302,8 +303,14 @@ mod tests {
     fn roster() -> Roster {
         let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
         let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Any, image, epoch: 1 };
-        let document =
-            StoreAssignments { version: 1, store: "s".into(), generation: 1, machines: vec![machine], windows: vec![] };
+        let document = StoreAssignments {
+            version: 1,
+            store: "s".into(),
+            generation: 1,
+            machines: vec![machine],
+            windows: vec![],
+            orders: vec![],
+        };
         Roster { assignments: Some(document), ..Roster::default() }
     }
 

@@ -108,6 +108,7 @@ mod tests {
             generation,
             machines: vec![],
             windows: vec![],
+            orders: vec![],
         };
         assert_eq!(is_news(None, "s", &document(0)), Ok(true));
         assert_eq!(is_news(Some(3), "s", &document(3)), Ok(false));

@@ -20,6 +20,7 @@ pub mod tamper;
 pub mod template_parts;
 pub mod uki_modes;
 pub mod until;
+pub mod wipe_permit;
 
 use crate::{
     builds::Build,
@@ -59,6 +60,8 @@ pub enum Story {
     Claim,
     /// What stands on the machine's screen.
     Screen,
+    /// Permission to install over somebody's data.
+    WipePermit,
     /// Disks that hold somebody's data.
     ForeignDisk,
     /// What netboot serves is changed, and what is on the disk.
@@ -114,7 +117,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 24] = [
+pub const ALL: [Case; 25] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -205,6 +208,13 @@ pub const ALL: [Case; 24] = [
         core: false,
         template: WORKER,
         story: Story::Screen,
+    },
+    Case {
+        name: "wipe-permit",
+        about: "a disk with somebody's data is installed over with the region's signed permit, for one disk and number only",
+        core: false,
+        template: WORKER,
+        story: Story::WipePermit,
     },
     Case {
         name: "foreign-disk",
@@ -314,6 +324,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::Journey(boot) => journey(plan, boot, &mut world, report, result).await,
         Story::Admission => admission::run(plan, &mut world, report).await,
         Story::Claim => claim::run(plan, &mut world, report).await,
+        Story::WipePermit => wipe_permit::run(plan, &mut world, report).await,
         Story::Screen => screen::run(plan, &mut world, report).await,
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,

@@ -23,9 +23,10 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
     let disks = foreign::make_all(&world.root, &plan.run.join("disks"), DISK_GIB)?;
     let blank = std::mem::replace(&mut hardware.disk, disks[0].image.clone());
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
-    until::step(world, &mut machine, at::MACHINE_MAC, Step::Plan, StepStatus::Failed, report).await?;
+    let refused = until::step(world, &mut machine, at::MACHINE_MAC, Step::Plan, StepStatus::Failed, report).await?;
     let mac = at::MACHINE_MAC.replace(':', "").to_uppercase();
-    let words = format!("SB FOREIGN-DATA PLAN {mac}");
+    let number = refused.message.split(' ').next_back().unwrap_or_default();
+    let words = format!("SB {number} PLAN {mac}");
     code(plan, &machine, "refused-disk", &words, report).await?;
     machine.pull_the_plug().await?;
 

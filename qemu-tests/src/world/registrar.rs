@@ -142,6 +142,16 @@ impl Registrar {
         let mut command = root.command(&self.program);
         process::output(command.args(["machine", "approve", "--code", code, "--state"]).arg(&self.state))
     }
+
+    /// Permits a machine to install over a disk, as a person does with what is read out.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub fn permit_wipe(&self, root: &Root, store: &str, mac: &str, disk: &str, number: &str) -> Result<String> {
+        let mut command = root.command(&self.program);
+        command.args(["permit", "wipe", "--store", store, "--mac", mac, "--disk", disk, "--number", number]);
+        process::output(command.args(["--by", "a person at the region", "--state"]).arg(&self.state))
+    }
 }
 
 async fn wait_until_listening(service: &mut Service, address: SocketAddr) -> Result<()> {

@@ -57,7 +57,8 @@ async fn assignments_of(api: &Api, store: &str) -> Result<StoreAssignments, ApiE
         image: machine.image.clone(),
         epoch: epochs.get(&machine.name).copied().unwrap_or(1),
     });
-    Ok(api.db.number(store, machines.collect(), inventory.windows_of(store).to_vec()).await?)
+    let orders = api.db.orders(store, OffsetDateTime::now_utc()).await?;
+    Ok(api.db.number(store, machines.collect(), inventory.windows_of(store).to_vec(), orders).await?)
 }
 
 pub(super) async fn events(

@@ -1,6 +1,7 @@
 //! The command line: arguments in, one exit code out.
 
 mod machines;
+mod permits;
 mod report;
 
 use anyhow::Context;
@@ -55,6 +56,9 @@ enum Command {
     /// Machines
     #[command(subcommand)]
     Machine(machines::MachineCommand),
+    /// Permits to install over somebody's data
+    #[command(subcommand)]
+    Permit(permits::PermitCommand),
     /// Print shell completions
     Completions {
         /// Which shell
@@ -136,6 +140,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Serve { config } => serve(&config).await?,
         Command::Machine(command) => machines::run(command, out).await?,
+        Command::Permit(command) => permits::run(command, now, out).await?,
         // Into memory: the generator panics when it cannot write.
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "registrar", out);

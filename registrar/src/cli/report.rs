@@ -2,6 +2,7 @@
 
 use super::Interrupted;
 use super::machines::{BadCode, NotRevoked, UnknownMachine};
+use super::permits::BadPermit;
 use contracts::exit::{Code, Lack};
 use registrar::broker::{KubernetesUnusable, NovaUnusable, SetupError};
 use registrar::chain;
@@ -60,6 +61,9 @@ fn code(error: &anyhow::Error) -> Code {
         if let Some(BadCode::Malformed(_)) = cause.downcast_ref() {
             return Some(Code::Usage);
         }
+        if cause.downcast_ref().is_some_and(BadPermit::is_usage) {
+            return Some(Code::Usage);
+        }
         if cause.is::<YamlError>() {
             return Some(Code::Input);
         }
@@ -109,6 +113,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         }
         if let Some(code) = cause.downcast_ref::<BadCode>() {
             return Some(code.hint());
+        }
+        if let Some(permit) = cause.downcast_ref::<BadPermit>() {
+            return Some(permit.hint());
         }
         if let Some(not) = cause.downcast_ref::<NotRevoked>() {
             return Some(not.hint());

@@ -4,6 +4,7 @@ mod claims;
 mod enrollments;
 mod events;
 mod machines;
+mod permits;
 mod stores;
 mod upkeep;
 
@@ -11,6 +12,7 @@ pub use claims::{Approval, Claim, ClaimView};
 pub use enrollments::{EnrollmentRow, NewEnrollment, Recorded};
 pub use events::{EventRow, MAX_EVENT_BYTES, from_json};
 pub use machines::MachineView;
+pub use permits::PermitView;
 pub use upkeep::{MOST_EVENTS_PER_STORE, Removed};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};

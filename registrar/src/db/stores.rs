@@ -2,6 +2,7 @@
 
 use super::{Db, DbError, millis};
 use crate::voucher::StoreKeys;
+use contracts::fleet::Addressed;
 use contracts::store::{StoreAssignments, StoreMachine};
 use contracts::window::AdmissionWindow;
 use sha2::{Digest, Sha256};
@@ -55,15 +56,16 @@ impl Db {
         Ok(rows.into_iter().map(|(name, epoch)| (name, epoch.unsigned_abs())).collect())
     }
 
-    /// Changes whenever some machine's epoch does.
+    /// Changes whenever some machine's epoch does, and when a permit is given or withdrawn.
     ///
     /// # Errors
     /// [`DbError::Statement`].
     pub async fn epoch_sum(&self) -> Result<i64, DbError> {
-        Ok(sqlx::query_scalar("SELECT COALESCE(SUM(epoch), 0) FROM machines").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar("SELECT (SELECT COALESCE(SUM(epoch), 0) FROM machines) + (SELECT COUNT(*) + COUNT(withdrawn_at) FROM permits)").fetch_one(&self.pool).await?)
     }
 
-    /// Puts a generation to a store's machines and windows: the last one when they are the same, the next one otherwise.
+    /// Puts a generation to a store's machines, windows and orders: the last one when they are the same, the next one
+    /// otherwise.
     ///
     /// # Errors
     /// [`DbError::Statement`].
@@ -72,11 +74,13 @@ impl Db {
         store: &str,
         machines: Vec<StoreMachine>,
         windows: Vec<AdmissionWindow>,
+        orders: Vec<Addressed>,
     ) -> Result<StoreAssignments, DbError> {
-        // Without windows the digest is what it always was: no store is told the same anew.
-        let text = match windows.is_empty() {
-            true => serde_json::to_string(&machines),
-            false => serde_json::to_string(&(&machines, &windows)),
+        // Without windows and orders the digest is what it always was: no store is told the same anew.
+        let text = match (windows.is_empty(), orders.is_empty()) {
+            (true, true) => serde_json::to_string(&machines),
+            (false, true) => serde_json::to_string(&(&machines, &windows)),
+            _ => serde_json::to_string(&(&machines, &windows, &orders)),
         };
         let text = text.map_err(|_| DbError::Damaged("generations"))?;
         let digest = hex::encode(Sha256::digest(text));
@@ -99,6 +103,7 @@ impl Db {
             generation: generation.unsigned_abs(),
             machines,
             windows,
+            orders,
         })
     }
 }

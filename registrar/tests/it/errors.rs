@@ -27,7 +27,7 @@ fn serve(place: &Place) -> String {
 
 #[test]
 fn help_of_every_command() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 15] = [
         &["--help"],
         &["init", "--help"],
         &["store", "--help"],
@@ -39,6 +39,9 @@ fn help_of_every_command() {
         &["machine", "approve", "--help"],
         &["machine", "revoke", "--help"],
         &["machine", "reopen", "--help"],
+        &["permit", "wipe", "--help"],
+        &["permit", "list", "--help"],
+        &["permit", "withdraw", "--help"],
         &["completions", "--help"],
     ];
     let place = place();

@@ -7,6 +7,7 @@ mod commands;
 mod errors;
 mod joins;
 mod killed;
+mod permits;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod stores;

@@ -55,9 +55,9 @@ async fn generations_survive_a_restart() {
     let store = world.store("store-1").await;
     world.state.db.reopen("w1").await.unwrap();
     let before = assignments(&world, &store, 0).await.unwrap();
-    let again = world.state.db.number("store-1", before.machines.clone(), vec![]).await.unwrap();
+    let again = world.state.db.number("store-1", before.machines.clone(), vec![], vec![]).await.unwrap();
     assert_eq!(again.generation, before.generation);
-    let grown = world.state.db.number("store-1", vec![], vec![]).await.unwrap();
+    let grown = world.state.db.number("store-1", vec![], vec![], vec![]).await.unwrap();
     assert_eq!(grown.generation, before.generation + 1);
 }
 

@@ -52,7 +52,14 @@ fn free_udp() -> u16 {
 pub(crate) fn assignments(generation: u64, epoch: u64) -> StoreAssignments {
     let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
     let machine = StoreMachine { name: "w1".into(), selector: MachineSelector::Mac(MAC.into()), image, epoch };
-    StoreAssignments { version: 1, store: "store-17".into(), generation, machines: vec![machine], windows: vec![] }
+    StoreAssignments {
+        version: 1,
+        store: "store-17".into(),
+        generation,
+        machines: vec![machine],
+        windows: vec![],
+        orders: vec![],
+    }
 }
 
 impl World {
