@@ -118,7 +118,7 @@ fn as_json(disks: &[Disk], judged: &Judgement) -> Result<String> {
 
 fn as_text(disks: &[Disk], judged: &Judgement) -> String {
     let mut text = match &judged.outcome {
-        Ok(plan) => format!("The system would go on {}: {}.\n", describe(&disks[plan.disk]), plan.why),
+        Ok(plan) => format!("The system would go there: {}.\n", plan.why),
         Err(refusal) => format!("No disk would be written to ({}): {refusal}.\n", refusal.code()),
     };
     for verdict in &judged.verdicts {
@@ -161,7 +161,7 @@ mod tests {
         let (text, _) = show(&facts, &DiskPolicy::default(), &me, false).unwrap();
         assert_eq!(
             text,
-            "The system would go on disk sda (100 GB, serial SDA): disk sda (100 GB, serial SDA) is the only blank disk.\n\
+            "The system would go there: disk sda (100 GB, serial SDA) is the only blank disk.\n\
              \x20 chosen        disk sda (100 GB, serial SDA) gets the system\n\
              \x20 foreign-data  disk sdb (200 GB, serial SDB) holds an LVM volume"
         );
