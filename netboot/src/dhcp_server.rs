@@ -2,6 +2,7 @@
 
 use crate::{
     boot_files::{bios, name_of},
+    decision,
     lan::{
         desk,
         ears::{CLIENT_PORT, Ear, Heard},
@@ -96,16 +97,22 @@ fn handle(
 /// Writes a decision into the log, the counters and the board. The answer comes back, to be sent.
 pub fn conclude(shared: &Shared, port: Port, source: SocketAddrV4, outcome: Outcome) -> Option<(Vec<u8>, Destination)> {
     note(shared, &outcome);
+    let path = match port {
+        Port::Dhcp => decision::Path::Dhcp,
+        Port::Proxy => decision::Path::Proxy,
+    };
     let subject = outcome.mac.map_or_else(|| source.to_string(), |mac| mac.to_string());
     match outcome.decision {
         Decision::Reply { bytes, destination, kind, what, .. } => {
             shared.metrics.dhcp(port, Some(kind));
-            log(shared, &subject, &format!("{kind} to {destination}: {what}"));
+            decision::say(shared, path, &subject, true, "answered", &format!("{kind} to {destination}: {what}"));
             Some((bytes, destination))
         }
         Decision::Silence(reason) => {
             shared.metrics.dhcp(port, None);
-            log(shared, &subject, &format!("silent: {reason}"));
+            let policy = outcome.mac.map_or("policy", |mac| decision::policy_code(shared, mac));
+            let code = decision::code(&reason, policy);
+            decision::say(shared, path, &subject, false, code, &format!("silent: {reason}"));
             None
         }
     }

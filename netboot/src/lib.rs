@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod confine;
 pub mod content;
+pub mod decision;
 pub mod dhcp_server;
 pub mod handed_out;
 pub mod health;

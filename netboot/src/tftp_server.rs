@@ -10,7 +10,7 @@ use self::{
     places::{Limits, Places},
 };
 use crate::{
-    handed_out,
+    decision, handed_out,
     proto::tftp::packet::{ErrorCode, FromClient, ReadRequest, error},
     shared::Shared,
 };
@@ -29,6 +29,8 @@ const LIMITS: Limits = Limits { most: 1024, per_client: 16, unproved: 4 };
 const MOST_THREADS: usize = 4;
 /// IPv4 (20), UDP (8) and TFTP (4) headers.
 const HEADERS: u16 = 32;
+/// Of a name that somebody asks for, in the log.
+const LONGEST_SHOWN: usize = 64;
 
 struct Server {
     shared: Arc<Shared>,
@@ -68,7 +70,7 @@ pub async fn run(shared: Arc<Shared>, socket: UdpSocket, mtu: u16, stop: Cancell
                 }
             }
             Ok(FromClient::Write) => {
-                tracing::debug!("{client} wanted to write: refused");
+                server.refuse(client, "read-only", "wanted to write by TFTP: refused");
                 let _ = socket.send_to(&error(ErrorCode::AccessViolation, "read only"), client).await;
             }
             Ok(_) | Err(_) => {}
@@ -91,27 +93,37 @@ pub async fn run(shared: Arc<Shared>, socket: UdpSocket, mtu: u16, stop: Cancell
 }
 
 impl Server {
+    /// Who it is is not looked up for a refusal: nobody has to be able to make this server work.
+    fn refuse(&self, client: SocketAddrV4, code: &'static str, line: &str) {
+        decision::say(&self.shared, decision::Path::Tftp, &client.ip().to_string(), false, code, line);
+    }
+
     /// Starts a transfer, or gives the error to send.
     fn accept(self: &Arc<Self>, tasks: &TaskTracker, client: SocketAddrV4, request: ReadRequest) -> Option<Vec<u8>> {
+        let name: String = request.name.escape_default().take(LONGEST_SHOWN).collect();
         if request.mode != "octet" {
-            tracing::debug!("{client} asked for {} in another mode than octet: refused", request.name.escape_default());
+            let line = format!("asked by TFTP for {name} in another mode than octet: refused");
+            self.refuse(client, "not-octet", &line);
             return Some(error(ErrorCode::IllegalOperation, "only octet mode"));
         }
         let Some(file) = self.shared.boot.get(&request.name) else {
             // Firmware and loaders probe for files that nobody has.
-            tracing::debug!("{client} asked for {}: not here", request.name.escape_default());
+            self.refuse(client, "no-such-file", &format!("asked by TFTP for {name}: not here"));
             return Some(error(ErrorCode::NotFound, "no such file"));
         };
         let place = match self.places.take(*client.ip()) {
             Ok(place) => place,
             Err(why) => {
-                tracing::debug!("{client} asked for {}: not answered, {why}", request.name.escape_default());
+                self.refuse(client, "no-place", &format!("asked by TFTP for {name}: not answered, {why}"));
                 return None;
             }
         };
         let server = Arc::clone(self);
         tasks.spawn(async move {
             let mac = server.shared.neighbours.find((*client.ip()).into());
+            let who = mac.map_or_else(|| client.ip().to_string(), |mac| mac.to_string());
+            let line = format!("fetches {name} by TFTP");
+            decision::say(&server.shared, decision::Path::Tftp, &who, true, "answered", &line);
             if let Some(mac) = mac {
                 server.shared.boot_file_asked(mac).await;
             }

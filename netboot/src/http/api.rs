@@ -4,6 +4,7 @@ use super::{ApiError, Peer};
 use crate::{
     admission::Asker,
     boot_files::{chain, name_of},
+    decision,
     ingest::{self, IngestError},
     outbox::PutError,
     proto::mac::Mac,
@@ -243,7 +244,7 @@ pub async fn events(
         && let Err(other) = shared.may_speak(seen, &events)
     {
         let line = format!("events about {} are refused: the LAN shows {seen}", other.escape_default());
-        crate::dhcp_server::log(&shared, &seen.to_string(), &line);
+        decision::say(&shared, decision::Path::Events, &seen.to_string(), false, "not-your-machine", &line);
         let message = format!("{} is not the machine {other}", peer.0.ip());
         return Err(ApiError::new(StatusCode::FORBIDDEN, "not-your-machine", message));
     }
@@ -274,7 +275,7 @@ pub async fn vouchers(
         Standing::NotListed => ("not-admitted", "no inventory entry and no window of this store has it"),
     };
     if !code.is_empty() {
-        crate::dhcp_server::log(&shared, &mac.to_string(), &format!("no voucher: {why}"));
+        decision::say(&shared, decision::Path::Vouchers, &mac.to_string(), false, code, &format!("no voucher: {why}"));
         return Err(ApiError::new(StatusCode::FORBIDDEN, code, format!("the store does not vouch for {mac}: {why}")));
     }
     let statement = VoucherStatement {
@@ -286,7 +287,8 @@ pub async fn vouchers(
         time: OffsetDateTime::now_utc(),
     };
     let voucher = shared.signer.vouch(&statement).map_err(|e| bad(&e))?;
-    tracing::info!("{mac}: vouched for the key {}", statement.fingerprint);
+    let line = format!("vouched for the key {}", statement.fingerprint);
+    decision::say(&shared, decision::Path::Vouchers, &mac.to_string(), true, "vouched", &line);
     Ok(Json(voucher))
 }
 

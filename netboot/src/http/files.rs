@@ -7,6 +7,7 @@ use crate::{
     boot_files::BootFile,
     cache::passed::Passed,
     content::Content,
+    decision,
     handed_out::Tally,
     metrics::Way,
     proto::{
@@ -31,6 +32,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::oneshot};
 
 /// A client that takes nothing of a piece for so long holds a place that others need.
 const SLOWEST_WRITE: Duration = Duration::from_secs(60);
+/// Of a name that somebody asks for, in the log.
+const LONGEST_SHOWN: usize = 64;
 
 /// What is sent to a client.
 struct Found {
@@ -73,6 +76,15 @@ pub(super) async fn answer(
     };
     let area = if request.area == Area::Boot { "/boot" } else { "/repo" };
     shared.metrics.http(area, StatusCode::from_u16(reply.status).unwrap_or_default());
+    if request.area == Area::Boot {
+        let who = mac.map_or_else(|| client(&stream), |mac| mac.to_string());
+        let shown: String = name.escape_default().take(LONGEST_SHOWN).collect();
+        let (answered, code, text) = match &found {
+            Some(_) => (true, "answered", "fetches"),
+            None => (false, "no-such-file", "asked in vain for"),
+        };
+        decision::say(shared, decision::Path::Boot, &who, answered, code, &format!("{text} /boot/{shown} by HTTP"));
+    }
     if let (Some(mac), Some(_), true) = (mac, found.as_ref().and_then(|f| f.boot.as_ref()), reply.length > 0) {
         shared.boot_file_asked(mac).await;
     }
@@ -118,6 +130,10 @@ async fn pass_through(
         }
     }
     Ok(request.keep_open.then_some(stream))
+}
+
+fn client(stream: &TcpStream) -> String {
+    stream.peer_addr().map_or_else(|_| "somebody".into(), |address| address.ip().to_string())
 }
 
 fn problem(request: &FileRequest<'_>, status: u16, message: &str, now: SystemTime) -> Reply {

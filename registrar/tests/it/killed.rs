@@ -39,6 +39,9 @@ use uuid::Uuid;
 /// Longer than any run takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// Pieces of a system that is installed, each some 0.3 s.
+const PIECES: u32 = 24;
+
 type Said = (Step, StepStatus, String);
 
 fn number(name: &str, usual: u64) -> u64 {
@@ -185,6 +188,8 @@ struct Machine {
     base: String,
     root: Vec<u8>,
     said: Vec<Said>,
+    /// How many pieces of the system are on its disk: they stay there when an install begins anew.
+    pieces: u32,
 }
 
 impl Machine {
@@ -244,7 +249,7 @@ impl Machine {
         let image = self.step(reporter, Step::Assign, assigned).await?;
         self.step(reporter, Step::Plan, async { Ok(()) }).await?;
         self.step(reporter, Step::Partition, async { Ok(()) }).await?;
-        let (root, pieces) = (self.root.clone(), 5);
+        let (root, mut has) = (self.root.clone(), self.pieces);
         let fetched = async {
             let floor = contracts::manifest::TrustFloor {
                 version: 1,
@@ -253,14 +258,17 @@ impl Machine {
             };
             let repository = Repository::load(&Source::Store(netboot.clone()), &root, &floor).await?;
             let manifest = repository.manifest(&image).await?;
-            for piece in 0..pieces {
+            while has < PIECES {
                 repository.target(&manifest.uki).await?;
-                reporter.progress(Step::Install, f64::from(piece) / f64::from(pieces), None, &format!("piece {piece}"));
+                has += 1;
+                reporter.progress(Step::Install, f64::from(has) / f64::from(PIECES), None, &format!("piece {has}"));
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
             Ok(())
         };
-        self.step(reporter, Step::Install, fetched).await?;
+        let installed = self.step(reporter, Step::Install, fetched).await;
+        self.pieces = has;
+        installed?;
         self.step(reporter, Step::Verify, async { Ok(()) }).await
     }
 
@@ -335,7 +343,7 @@ async fn installs_finish_and_no_event_is_lost_or_doubled_while_store_and_region_
     let threads: Vec<_> = (0..machines)
         .map(|number| {
             let (base, root, finished) = (world.base.clone(), world.root.clone(), Arc::clone(&finished));
-            let machine = Machine { number, attempt: Uuid::new_v4(), base, root, said: Vec::new() };
+            let machine = Machine { number, attempt: Uuid::new_v4(), base, root, said: Vec::new(), pieces: 0 };
             std::thread::spawn(move || {
                 let said = machine.run();
                 finished.fetch_add(1, Ordering::Relaxed);
@@ -384,7 +392,8 @@ async fn installs_finish_and_no_event_is_lost_or_doubled_while_store_and_region_
     // The ledger has all of them.
     let netboot = Netboot::new(&world.base).unwrap();
     for number in 0..machines {
-        let asks = Machine { number, attempt: Uuid::new_v4(), base: String::new(), root: vec![], said: vec![] };
+        let asks =
+            Machine { number, attempt: Uuid::new_v4(), base: String::new(), root: vec![], said: vec![], pieces: 0 };
         let assignment = netboot.assign(&asks.report(BootMode::Installer)).await.unwrap();
         assert_eq!(assignment.action, Action::Boot, "machine {number}: {}", assignment.reason);
     }
