@@ -189,5 +189,6 @@ async fn machine(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    tokio::time::sleep(LISTEN_ON).await;
     machine.pull_the_plug().await
 }

@@ -97,8 +97,11 @@ pub async fn capture_of(
     logs: &Path,
 ) -> Result<Service> {
     let mut command = root.command("tcpdump");
-    // -U: every packet is written at once. -Z root: the file belongs to us.
-    command.args(["-i", interface, "-U", "-n", "-s", bytes, "-Z", "root", "-w"]).arg(file).arg(filter);
+    // Every packet is handed over and written at once, because the program ends by SIGKILL. -Z root: the file belongs to us.
+    command
+        .args(["-i", interface, "--immediate-mode", "-U", "-n", "-s", bytes, "-Z", "root", "-w"])
+        .arg(file)
+        .arg(filter);
     let mut service = Service::start("tcpdump", &mut command, logs)?;
     let begin = Instant::now();
     while !file.exists() {
