@@ -1,26 +1,18 @@
 //! The command line.
 
+mod check;
 mod pin;
 mod status;
 mod survey;
 
 use crate::{
-    boot_files::name_of,
     logging::{self, Format},
     service::Prepared,
 };
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
-use contracts::{
-    assignment::ImageRef,
-    exit::{Code, Lack},
-    manifest::Channel,
-};
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use contracts::exit::{Code, Lack};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 /// The store service of Shelfboot: starts spare servers from the network, beside the store's own DHCP server.
 #[derive(Debug, Parser)]
@@ -66,6 +58,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Print JSON: what was found good, and every problem with line, column and hint.
+        #[arg(long)]
+        json: bool,
     },
     /// The PIN with which people change something on the store page.
     #[command(subcommand)]
@@ -107,13 +102,46 @@ fn reader_went_away(error: &anyhow::Error) -> bool {
 #[error("interrupted")]
 struct Interrupted;
 
+/// Several things are wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{} mistakes", .errors.len())]
+struct Several {
+    errors: Vec<anyhow::Error>,
+    /// They stand in the result already.
+    said: bool,
+}
+
+/// The result of `check --json`.
+fn in_json(found: &check::Found, wrong: &[anyhow::Error]) -> Result<Vec<u8>> {
+    let problem = |error: &anyhow::Error| {
+        let mistake = error.downcast_ref::<check::InFile>().map(|known| &known.mistake);
+        serde_json::json!({
+            "message": mistake.map_or_else(|| error.to_string(), |mistake| mistake.message.clone()),
+            "line": mistake.and_then(|mistake| mistake.line),
+            "column": mistake.and_then(|mistake| mistake.column),
+            "because": error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>(),
+            "hint": hint(error),
+        })
+    };
+    let found: Vec<_> = found.iter().map(|(word, text)| serde_json::json!({"what": word, "text": text})).collect();
+    let problems: Vec<_> = wrong.iter().map(problem).collect();
+    let all = serde_json::json!({"good": wrong.is_empty(), "found": found, "problems": problems});
+    let mut text = serde_json::to_vec_pretty(&all).context("cannot write JSON")?;
+    text.push(b'\n');
+    Ok(text)
+}
+
 /// How the program ends after this error.
 fn code(error: &anyhow::Error) -> Code {
     use crate::{
         boot_files::BootError, cache::CacheError, config::ConfigError, confine::ConfineError,
         interface::InterfaceError, service::InputError, sockets::SocketError,
     };
-    if error.is::<Interrupted>() {
+    if let Some(several) = error.downcast_ref::<Several>() {
+        // What the machine lacks counts more than what stands in files.
+        let codes: Vec<Code> = several.errors.iter().map(code).collect();
+        codes.iter().find(|code| **code == Code::Host).or(codes.first()).copied().unwrap_or(Code::Failed)
+    } else if error.is::<Interrupted>() {
         Code::Interrupted
     } else if error.is::<InterfaceError>()
         || error.is::<SocketError>()
@@ -125,6 +153,7 @@ fn code(error: &anyhow::Error) -> Code {
     {
         Code::Host
     } else if error.is::<ConfineError>()
+        || error.is::<check::InFile>()
         || error.is::<ConfigError>()
         || error.is::<InputError>()
         || error.is::<BootError>()
@@ -139,11 +168,24 @@ fn code(error: &anyhow::Error) -> Code {
 
 /// Writes an error with its causes, and what to do next.
 fn report(out: &mut impl Write, error: &anyhow::Error) -> std::io::Result<()> {
+    let Some(several) = error.downcast_ref::<Several>() else { return report_one(out, error, true) };
+    if several.said {
+        return Ok(());
+    }
+    for (at, error) in several.errors.iter().enumerate() {
+        // The same advice once, after the last that it is for.
+        let next = several.errors.get(at + 1).map(hint);
+        report_one(out, error, next != Some(hint(error)))?;
+    }
+    Ok(())
+}
+
+fn report_one(out: &mut impl Write, error: &anyhow::Error, with_hint: bool) -> std::io::Result<()> {
     writeln!(out, "error: {error}")?;
     for cause in error.chain().skip(1) {
         writeln!(out, "  because: {cause}")?;
     }
-    writeln!(out, "hint: {}", hint(error))
+    if with_hint { writeln!(out, "hint: {}", hint(error)) } else { Ok(()) }
 }
 
 fn hint(error: &anyhow::Error) -> &'static str {
@@ -163,7 +205,7 @@ fn hint(error: &anyhow::Error) -> &'static str {
         "take another one, 8 digits for example that are no date; it is typed on a phone"
     } else if error.is::<status::AskError>() {
         "is the service running there (`netboot serve`)? `--url` takes http://ADDRESS[:PORT] of the store LAN"
-    } else if error.is::<ConfigError>() {
+    } else if error.is::<check::InFile>() || error.is::<ConfigError>() {
         "correct the configuration file, then run `netboot check --config FILE`"
     } else if let Some(InputError::Credential(..)) = error.downcast_ref() {
         "`registrar store add` makes the credential; copy it here as it is, mode 0600"
@@ -208,18 +250,23 @@ fn run(command: Command) -> Result<()> {
             clap_complete::generate(shell, &mut Arguments::command(), "netboot", &mut script);
             write_out(&script)
         }
-        Command::Check { config } => {
-            let mut text = Vec::new();
-            let checked = runtime()?.block_on(async {
+        Command::Check { config, json } => {
+            let mut found = check::Found::new();
+            let wrong = runtime()?.block_on(async {
                 tokio::select! {
                     biased;
-                    checked = check(&config, &mut text) => checked,
+                    wrong = check::check(&config, &mut found) => Ok(wrong),
                     signal = crate::service::wait_for_signal() => signal.and(Err(Interrupted.into())),
                 }
-            });
-            // What was found good before the error is worth reading too.
-            write_out(&text)?;
-            checked
+            })?;
+            // What was found good is worth reading too when something is not.
+            if json {
+                write_out(&in_json(&found, &wrong)?)?;
+            } else {
+                let lines: String = found.iter().map(|(word, text)| format!("{word:<11} {text}\n")).collect();
+                write_out(lines.as_bytes())?;
+            }
+            if wrong.is_empty() { Ok(()) } else { Err(Several { errors: wrong, said: json }.into()) }
         }
         Command::Status { arguments, json } => {
             let answer = runtime()?.block_on(status::ask(&arguments))?;
@@ -261,76 +308,10 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
 }
 
-async fn check(path: &Path, out: &mut impl Write) -> Result<()> {
-    let prepared = Prepared::read(path)?;
-    writeln!(out, "store       {}", prepared.credential.store)?;
-    writeln!(out, "interface   {} ({})", prepared.config.interface, prepared.address)?;
-    writeln!(out, "registrars  {}", prepared.credential.registrars.join(", "))?;
-    let pin = if crate::pin::Pin::new(&prepared.config.state).is_set() { "set" } else { "not set (`netboot pin set`)" };
-    writeln!(out, "pin         {pin}")?;
-    // A datastore of its own: checking must not change what the service remembers. It vanishes when dropped.
-    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let source = crate::boot_files::Source { datastore: scratch.path().to_owned(), ..prepared.source() };
-    if !prepared.config.cache.upstreams.is_empty() {
-        return check_cache(&prepared.config, &source, out).await;
-    }
-    check_repository(&source, &format!("http://{}", prepared.address), out).await
-}
-
-/// Verifies what the upstreams have, and what the cache has: either is enough to go on.
-async fn check_cache(
-    config: &crate::config::Config,
-    source: &crate::boot_files::Source,
-    out: &mut impl Write,
-) -> Result<()> {
-    let mut good = false;
-    for (url, answer) in crate::cache::check::upstreams(config, &source.datastore).await? {
-        good |= answer.is_ok();
-        writeln!(out, "upstream    {url} ({})", answer.unwrap_or_else(|problem| problem))?;
-    }
-    if source.fingerprint().is_some() {
-        source.open().await?;
-        good = true;
-        writeln!(out, "cache       {} (verified)", source.repository.display())?;
-    } else {
-        writeln!(out, "cache       {} (empty)", source.repository.display())?;
-    }
-    if good { Ok(()) } else { Err(crate::cache::CacheError::NoUpstream.into()) }
-}
-
-/// Verifies the repository, and the boot file of every channel in it.
-async fn check_repository(source: &crate::boot_files::Source, base_url: &str, out: &mut impl Write) -> Result<()> {
-    let repository = source.open().await?;
-    writeln!(out, "repository  {} (verified)", source.repository.display())?;
-    let mut images: Vec<ImageRef> = Vec::new();
-    for (name, _) in repository.all_targets() {
-        let mut parts = name.raw().strip_prefix("channels/").into_iter().flat_map(|rest| rest.split('/'));
-        if let (Some(template), Some(file), None) = (parts.next(), parts.next(), parts.next())
-            && let Some(channel) = file.strip_suffix(".json")
-        {
-            images.push(ImageRef { template: template.into(), channel: channel.into(), version: None });
-        }
-    }
-    for image in &images {
-        let set = source.load(std::slice::from_ref(image), base_url).await?;
-        let name = name_of(&image.template);
-        let channel = Channel::target_name(&image.template, &image.channel);
-        match (set.files.get(&name), set.problem) {
-            (Some(file), None) => {
-                writeln!(out, "boot file   {name} {} ({channel}), {} bytes", file.version, file.content.length())?;
-            }
-            (_, problem) => {
-                let problem = format!("{channel}: {}", problem.unwrap_or_else(|| "no boot file".into()));
-                return Err(crate::service::InputError::Image(problem).into());
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -20,7 +20,7 @@ pub const API_VERSION: &str = "shelfboot.dev/v1";
 /// The file as it is written. Unknown fields are mistakes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawConfig {
+pub(crate) struct RawConfig {
     api_version: String,
     kind: String,
     interface: String,
@@ -210,24 +210,37 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = serde_saphyr::from_str(text)
             .map_err(|e| ConfigError::Shape { path: path.to_owned(), message: e.to_string() })?;
-        let wrong = |field, problem: String| Err(ConfigError::Value { path: path.to_owned(), field, problem });
-        if raw.api_version != API_VERSION {
-            return wrong("apiVersion", format!("is `{}`, this program reads `{API_VERSION}`", raw.api_version));
-        }
-        if raw.kind != "Netboot" {
-            return wrong("kind", format!("is `{}`, must be `Netboot`", raw.kind));
-        }
-        // IFNAMSIZ is 16 with the final NUL; the name goes into a path below /sys.
-        if raw.interface.is_empty() || raw.interface.len() > 15 || raw.interface.contains(['/', ' ']) {
-            return wrong("interface", "must be the name of a network interface, for example `eth0`".into());
-        }
-        if raw.address.is_some_and(|a| a.is_unspecified() || a.is_multicast() || a.is_broadcast()) {
-            return wrong("address", "must be one address that this machine has on the interface".into());
-        }
-        let server = |text: &String| text.parse().or_else(|_| text.parse().map(|address: IpAddr| (address, 53).into()));
-        let Ok(dns) = raw.dns.iter().map(server).collect::<Result<Vec<SocketAddr>, _>>() else {
-            return wrong("dns", "must be a list of addresses, for example `[192.168.1.1, \"10.0.0.53:5353\"]`".into());
+        raw.validate(path).map_err(|wrong| {
+            let (field, problem) = wrong.into_iter().next().unwrap_or_default();
+            ConfigError::Value { path: path.to_owned(), field, problem }
+        })
+    }
+}
+
+/// A setting, and what is wrong with its value and would be right.
+pub(crate) type Wrong = (&'static str, String);
+
+impl RawConfig {
+    /// Checks every value, and says of all that are wrong what is.
+    pub(crate) fn validate(self, path: &Path) -> Result<Config, Vec<Wrong>> {
+        let (raw, mut all) = (self, Vec::new());
+        let mut check = |good: bool, field: &'static str, problem: String| {
+            if !good {
+                all.push((field, problem));
+            }
         };
+        let version = format!("is `{}`, this program reads `{API_VERSION}`", raw.api_version);
+        check(raw.api_version == API_VERSION, "apiVersion", version);
+        check(raw.kind == "Netboot", "kind", format!("is `{}`, must be `Netboot`", raw.kind));
+        // IFNAMSIZ is 16 with the final NUL; the name goes into a path below /sys.
+        let name = !raw.interface.is_empty() && raw.interface.len() <= 15 && !raw.interface.contains(['/', ' ']);
+        check(name, "interface", "must be the name of a network interface, for example `eth0`".into());
+        let one = raw.address.is_none_or(|a| !a.is_unspecified() && !a.is_multicast() && !a.is_broadcast());
+        check(one, "address", "must be one address that this machine has on the interface".into());
+        let server = |text: &String| text.parse().or_else(|_| text.parse().map(|address: IpAddr| (address, 53).into()));
+        let dns = raw.dns.iter().map(server).collect::<Result<Vec<SocketAddr>, _>>();
+        let example = "must be a list of addresses, for example `[192.168.1.1, \"10.0.0.53:5353\"]`";
+        check(dns.is_ok(), "dns", example.into());
         let cache = RawCache {
             upstreams: raw.upstreams,
             check_every: raw.check_every,
@@ -236,27 +249,24 @@ impl Config {
             stale_metadata: raw.stale_metadata,
             prefetch: raw.prefetch,
         };
-        let mut cache = match cache.validate() {
-            Ok(cache) => cache,
-            Err((field, problem)) => return wrong(field, problem),
-        };
-        if (raw.mode == Mode::Dhcp) != raw.dhcp.is_some() {
-            return wrong("dhcp", "the pool belongs to `mode: dhcp`, and `mode: dhcp` needs the pool".into());
+        let cache = cache.validate();
+        if let Err((field, problem)) = &cache {
+            check(false, field, problem.clone());
         }
+        let pool = (raw.mode == Mode::Dhcp) == raw.dhcp.is_some();
+        check(pool, "dhcp", "the pool belongs to `mode: dhcp`, and `mode: dhcp` needs the pool".into());
+        let mirrored = cache.as_ref().is_ok_and(|cache| !cache.upstreams.is_empty());
+        let problem = "must be the folder of the image repository; only with `upstreams` can it be absent";
+        check(raw.repository.is_some() || mirrored || cache.is_err(), "repository", problem.into());
+        let (Ok(mut cache), Ok(dns), true) = (cache, dns, all.is_empty()) else { return Err(all) };
         let folder = path.parent().unwrap_or(Path::new(""));
         // Without a disk for a cache, what is small lies with the state.
         cache.on_disk = raw.repository.is_some();
         let repository = match raw.repository {
             Some(repository) => folder.join(repository),
-            None if cache.upstreams.is_empty() => {
-                return wrong(
-                    "repository",
-                    "must be the folder of the image repository; only with `upstreams` can it be absent".into(),
-                );
-            }
             None => folder.join(&raw.state).join("repository"),
         };
-        Ok(Self {
+        Ok(Config {
             interface: raw.interface,
             mode: raw.mode,
             dhcp: raw.dhcp,

@@ -31,6 +31,7 @@ pub mod lan;
 pub mod logging;
 pub mod manager;
 pub mod metrics;
+pub mod mistakes;
 pub mod names;
 pub mod outbox;
 pub mod page;

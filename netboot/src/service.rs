@@ -89,6 +89,18 @@ impl Prepared {
         Ok(Self { config, path: path.to_owned(), address, credential, signer, region, registrars, names })
     }
 
+    /// Reads the credential, and tries everything that it is used for.
+    ///
+    /// # Errors
+    /// [`InputError::Credential`].
+    pub fn credential(config: &Config) -> Result<StoreCredential> {
+        let unusable = |error: anyhow::Error| InputError::Credential(config.credential.clone(), error);
+        let credential = read_credential(&config.credential).map_err(unusable)?;
+        Signer::new(&credential.key).map_err(|e| unusable(e.into()))?;
+        Region::new(&credential, &Arc::default()).map_err(|e| unusable(e.into()))?;
+        Ok(credential)
+    }
+
     /// The repository and what it is verified from.
     #[must_use]
     pub fn source(&self) -> Source {
