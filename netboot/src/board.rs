@@ -224,7 +224,10 @@ impl Board {
 
     fn entry(&mut self, now: OffsetDateTime, mac: Mac) -> &mut Entry {
         if !self.machines.contains_key(&mac) && self.machines.len() >= MOST {
-            let oldest = self.machines.iter().min_by_key(|(_, e)| e.heard).map(|(mac, _)| *mac);
+            // Machines that work with an agent or stand in the inventory go last: strangers, or one who makes up addresses,
+            // must not push them out.
+            let worth = |entry: &Entry| (entry.name.is_some() || entry.attempt.is_some(), entry.heard);
+            let oldest = self.machines.iter().min_by_key(|(_, e)| worth(e)).map(|(mac, _)| *mac);
             oldest.and_then(|mac| self.machines.remove(&mac));
         }
         let entry = self.machines.entry(mac).or_insert_with(|| Entry {

@@ -73,11 +73,14 @@ fn a_step_that_failed_may_start_again() {
 #[test]
 fn the_number_of_machines_is_bounded() {
     let mut board = Board::default();
+    // One that works with an agent, heard of before all others.
+    board.agent_said(at(0), MAC, &said(Step::Install, StepStatus::Started, 1));
     for n in 0..(MOST as u32 + 10) {
         let [_, a, b, c] = n.to_be_bytes();
         board.firmware_asked(at(n.into()), Mac([2, 0, 0, a, b, c]), "PXE");
     }
     assert_eq!(board.machines(|_| false).len(), MOST);
+    assert!(board.machines(|_| false).iter().any(|machine| machine.mac == MAC.to_string()), "strangers went first");
 }
 
 #[test]

@@ -123,12 +123,13 @@ fn build(part: Part, processor: Processor) -> Result<PathBuf> {
         .line(format!("{}: cargo build --profile dist (minutes: the whole program is optimized)", part.name()));
     let triple = processor.triple();
     let mut command = static_build(checkout(), "dist", triple);
+    let underscored = triple.replace('-', "_");
+    command.env(format!("CFLAGS_{underscored}"), "-fno-asynchronous-unwind-tables -fno-unwind-tables");
     if let Some((compiler, packages)) = processor.cross_compiler() {
         if Command::new(compiler).arg("--version").output().is_err() {
             let message = format!("there is no {compiler}, which builds for {triple}");
             return Err(coded(Code::Host, message, format!("apt-get install {packages}")));
         }
-        let underscored = triple.replace('-', "_");
         command.env(format!("CC_{underscored}"), compiler);
         command.env(format!("CARGO_TARGET_{}_LINKER", underscored.to_uppercase()), compiler);
     }

@@ -50,11 +50,17 @@ pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs>
 #[must_use]
 pub fn static_build(checkout: &Path, profile: &str, target: &str) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // What is handed out unwinds no stack (`panic = "abort"`), and its relocations are packed (DT_RELR, glibc 2.36): a tenth
+    // less to store in a router's flash.
+    let flags = match profile {
+        "dist" => "-Ctarget-feature=+crt-static -Cforce-unwind-tables=no -Clink-arg=-Wl,-z,pack-relative-relocs",
+        _ => "-Ctarget-feature=+crt-static",
+    };
     let mut command = sandbox::tied(&cargo);
     command
         .current_dir(checkout)
         .args(["build", "--profile", profile, "--locked", "--target", target])
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .env("RUSTFLAGS", flags)
         // Set for us by `cargo run`; it would undo the setting above for build scripts that look at it.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
