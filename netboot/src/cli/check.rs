@@ -81,7 +81,8 @@ async fn check_images(config: &Config, base_url: &str, found: &mut Found) -> Res
     // A datastore of its own: checking must not change what the service remembers. It vanishes when dropped.
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let (repository, trust) = (config.repository.clone(), config.trust.clone());
-    let source = Source { repository, trust, datastore: scratch.path().to_owned(), stale: config.cache.stale };
+    let source =
+        Source { repository, trust, datastore: scratch.path().to_owned(), stale: config.cache.stale, cache: None };
     if !config.cache.upstreams.is_empty() {
         return check_cache(config, &source, found).await;
     }
