@@ -135,6 +135,14 @@ fn lease(far: &Far, xid: u8) -> (Ipv4Addr, Duration) {
     (address, took)
 }
 
+/// A client that restarts asks for the address that it had (RFC 2131, section 4.3.2): only a server that knows it answers.
+fn assert_knows(far: &Far, xid: u8, address: Ipv4Addr) {
+    let [a, b, c, d] = address.octets();
+    far.discover(CLIENT, &device(3, xid, &[50, 4, a, b, c, d]));
+    let (_, _, ack) = far.hear(SOON, answers(xid)).expect("the lease is known");
+    assert!(ack.windows(3).any(|part| part == [53, 1, 5]) && address_in(&ack) == address);
+}
+
 async fn stop_it(running: netboot::service::Running, stop: CancellationToken) {
     stop.cancel();
     running.tasks.close();
@@ -159,9 +167,8 @@ async fn inside_leases() {
     stop_it(running, stop).await;
 
     let (running, stop) = start(&world, POOL).await;
-    let (again, took) = lease(&far, 10);
-    assert_eq!(again, address, "kept over the restart");
-    assert!(took < Duration::from_millis(400), "and not probed, because it runs: {took:?}");
+    assert_knows(&far, 9, address);
+    assert_eq!(lease(&far, 10).0, address);
 
     // Another device sits on the other address of the pool, by hand: it is found, and not lent.
     let other = if address.octets()[3] == 100 { "10.77.0.101" } else { "10.77.0.100" };
@@ -270,4 +277,45 @@ async fn inside_survey() {
     let report = tokio::task::spawn_blocking(nobody).await.unwrap();
     assert_eq!(codes(&report), ["no-dhcp-server", "netboot-unreachable"]);
     stop_it(running, stop).await;
+}
+
+#[test]
+fn a_lease_outlives_a_kill() {
+    run("lan::inside_kill");
+}
+
+/// The program itself, without rights after its start, as a service manager runs it.
+fn program(config: &std::path::Path) -> std::process::Child {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_netboot"));
+    command.args(["serve", "--config"]).arg(config).stdout(std::process::Stdio::null());
+    command.spawn().unwrap()
+}
+
+#[test]
+#[ignore = "run in a namespace by another test"]
+fn inside_kill() {
+    wire();
+    let world = World::new();
+    world.know(assignments(1, 1));
+    let config = world.write_config_for("lan0", POOL);
+    let far = Far::new(&[68]);
+    let mut addresses: Vec<Ipv4Addr> = Vec::new();
+    for round in 0..3_u8 {
+        let mut running = program(&config);
+        // It asks for other servers for four seconds before it serves.
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        let listens = || std::fs::read_to_string("/proc/thread-self/net/udp").unwrap().contains(":0FAB");
+        while !listens() {
+            assert!(std::time::Instant::now() < end && running.try_wait().unwrap().is_none(), "it does not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        if let Some(address) = addresses.last() {
+            assert_knows(&far, 55 + 10 * round, *address);
+        }
+        addresses.push(lease(&far, 50 + 10 * round).0);
+        running.kill().unwrap();
+        running.wait().unwrap();
+    }
+    assert_eq!(addresses, [addresses[0]; 3]);
 }
