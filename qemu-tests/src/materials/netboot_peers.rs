@@ -2,7 +2,7 @@
 
 use super::tree::Tree;
 
-/// See [`Tree`]. ethtool and iproute2 make the wires; kea-admin has perfdhcp.
+/// See [`Tree`]. ethtool and iproute2 make the wires; kea-admin has perfdhcp; netbase says which port TFTP has.
 pub const NETBOOT_PEERS: Tree = Tree {
     name: "netboot-peers",
     about: "a Debian 13 root with dnsmasq, tftpd-hpa, nginx, Kea and clients (about a minute)",
@@ -14,6 +14,7 @@ pub const NETBOOT_PEERS: Tree = Tree {
         "iproute2",
         "kea-admin",
         "kea-dhcp4-server",
+        "netbase",
         "nftables",
         "nginx-light",
         "tftp-hpa",

@@ -57,6 +57,11 @@ pub fn static_build(checkout: &Path, profile: &str, target: &str) -> Command {
         _ => "-Ctarget-feature=+crt-static",
     };
     let mut command = sandbox::tied(&cargo);
+    let mut flags = "-Ctarget-feature=+crt-static".to_owned();
+    if profile == "dist" && target == TARGET {
+        // Relocations as a bitmap: a third of a megabyte less. The C library reads it since glibc 2.36.
+        flags += " -Clink-arg=-Wl,-z,pack-relative-relocs";
+    }
     command
         .current_dir(checkout)
         .args(["build", "--profile", profile, "--locked", "--target", target])

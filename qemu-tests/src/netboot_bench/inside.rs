@@ -22,7 +22,7 @@ pub const SMALL_BYTES: u64 = 20_000_000;
 /// The template whose boot image is fetched over a bad line.
 pub const TINY: &str = "storage-node";
 /// Bytes of that image: no multiple of any block size.
-const TINY_BYTES: u64 = 1_000_003;
+const TINY_BYTES: u64 = 200_003;
 
 /// Everything that the parts need.
 #[derive(Debug)]
