@@ -321,6 +321,7 @@ impl Source {
             return Ok(Verified { content, digest });
         }
         let (folder, place) = (self.repository.clone(), self.repository.join(&path));
+        let listed_digest = digest.clone();
         let checked = tokio::task::spawn_blocking(move || {
             let (file, _) = beneath::open(&folder, &path)?;
             let same = digest_of(&file, length)?.is_some_and(|found| found == digest);
@@ -328,7 +329,12 @@ impl Source {
         });
         match checked.await.map_err(io::Error::other).flatten() {
             Ok(Some(verified)) => Ok(verified),
-            Ok(None) => Err(BootError::Digest(place)),
+            Ok(None) => {
+                if let Some(cache) = &self.cache {
+                    cache.discard(&format!("targets/{listed_digest}.{name}"));
+                }
+                Err(BootError::Digest(place))
+            }
             Err(error) => Err(BootError::Read(place, error)),
         }
     }

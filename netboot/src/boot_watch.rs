@@ -42,7 +42,9 @@ pub async fn run(shared: Arc<Shared>, source: Source, stop: CancellationToken) {
         let (fingerprint, all) = (source.fingerprint(), images(&shared));
         let (images, withheld) = offered(&shared, &mut known, all);
         let due = last.as_ref().is_none_or(|tried| {
-            let again = !tried.good && tried.at.elapsed() > RETRY_EVERY;
+            // What the cache had damaged is fetched again within seconds.
+            let patience = if shared.cache.is_some() { LOOK_EVERY * 2 } else { RETRY_EVERY };
+            let again = !tried.good && tried.at.elapsed() > patience;
             let ended = tried.dates != dates(&shared, &source);
             tried.fingerprint != fingerprint || tried.images != images || again || ended
         });

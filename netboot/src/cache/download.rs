@@ -268,6 +268,16 @@ async fn hash_of(path: &Path, bytes: u64) -> Result<Sha256, FolderError> {
     }
 }
 
+/// True when every byte of an archive is still what it was: disks forget.
+#[must_use]
+pub fn is_sound(path: &Path, archive: &Archive) -> bool {
+    let mut header = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(archive.header_bytes).read_to_end(&mut header));
+    let same = read.is_ok() && hex::encode(Sha256::digest(&header)) == archive.header_sha256;
+    same && archive::read_header(&header)
+        .is_ok_and(|dictionary| good_chunks(path, &dictionary.chunks).is_ok_and(|good| good == dictionary.chunks.len()))
+}
+
 /// How many chunks a partial archive has whole and good, from the first on.
 fn good_chunks(path: &Path, chunks: &[Chunk]) -> Result<usize, FolderError> {
     let mut file = fs::File::open(path).map_err(at("read", path))?;

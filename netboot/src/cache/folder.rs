@@ -125,6 +125,16 @@ impl Folder {
         sync_folder(above)
     }
 
+    /// A damaged file loses its name; what is good of it need not be fetched again.
+    ///
+    /// # Errors
+    /// [`FolderError`].
+    pub fn demote(&self, object: &Object) -> Result<(), FolderError> {
+        let (place, partial) = (self.place(&object.path), self.partial(object));
+        fs::rename(&place, &partial).map_err(at("take out of place", &place))?;
+        sync_folder(place.parent().unwrap_or(&self.path))
+    }
+
     /// Writes a small file that is verified, durably.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use super::{
     Cache,
     config::CacheConfig,
+    download,
     metadata::{self, Freshness, MetadataError, Verified, moment},
     obtain::{Obstacle, obtain},
     passed,
@@ -11,7 +12,7 @@ use super::{
     resolve::{Announcements, Plan, resolve, unique},
     space::{self, Room},
     upstreams::Fault,
-    want::{Object, Wanted},
+    want::{Judge, Object, Wanted},
 };
 use crate::{
     boot_files::chain,
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Each so many rounds all upstreams are asked, so that one that shows an old state cannot hide a new one.
 const ASK_ALL_EVERY: u32 = 12;
+/// How often what is here is read from end to end: disks forget, and an archive that did would stop every installation.
+const READ_EVERY: Duration = Duration::from_secs(24 * 3600);
 const LARGEST_TIMESTAMP: u64 = 1 << 20;
 
 /// The mirror's own memory. What it forgets when it is dropped in the middle is found again on the disk.
@@ -48,6 +51,8 @@ struct Mirror {
     candidate: Option<Arc<Verified>>,
     seen: HashMap<(String, String), OffsetDateTime>,
     rounds: u32,
+    /// When the archives were last read from end to end.
+    read: Option<Instant>,
 }
 
 /// Runs until told to stop.
@@ -64,6 +69,7 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         candidate: None,
         seen: HashMap::new(),
         rounds: 0,
+        read: None,
     };
     mirror.load().await;
     let mut noticed = HashMap::new();
@@ -309,6 +315,12 @@ impl Mirror {
         }
         self.note_ready(&plan);
         self.show();
+        if self.cache.on_disk && self.read.is_none_or(|read| read.elapsed() > READ_EVERY) {
+            self.read_again(&plan).await?;
+            self.fetch(&what, &needed, &plan).await?;
+            self.note_ready(&plan);
+            self.read = Some(Instant::now());
+        }
         let now = OffsetDateTime::now_utc();
         let mut next = None;
         for wanted in &plan.announced {
@@ -355,6 +367,21 @@ impl Mirror {
             seen.reused
         );
         *lock(&self.cache.progress) = None;
+        Ok(())
+    }
+
+    /// Reads every archive; one that is damaged is not offered any more, and fetched from there on.
+    async fn read_again(&self, plan: &Plan) -> Result<(), Obstacle> {
+        for object in plan.assigned.iter().flat_map(|wanted| &wanted.objects) {
+            let Judge::Chunks(archive) = object.judge.clone() else { continue };
+            let place = self.cache.folder.place(&object.path);
+            let sound = tokio::task::spawn_blocking(move || download::is_sound(&place, &archive)).await;
+            if matches!(sound, Ok(false)) && self.cache.folder.has(object) {
+                tracing::error!("{} is damaged on the cache's disk, and is fetched again", object.path);
+                self.cache.folder.demote(object).map_err(Obstacle::Disk)?;
+                self.note_ready(plan);
+            }
+        }
         Ok(())
     }
 

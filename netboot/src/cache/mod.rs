@@ -129,6 +129,15 @@ impl Cache {
         self.bell.notify_one();
     }
 
+    /// A file turned out to be damaged: it goes, and is fetched again.
+    pub fn discard(&self, path: &str) {
+        tracing::error!("{path} is damaged on the cache's disk, and is fetched again");
+        if let Err(error) = self.folder.remove(path) {
+            tracing::error!("{}", crate::boot_files::chain(&error));
+        }
+        self.bell.notify_one();
+    }
+
     /// A machine asked for something that is not here: what is fetched may be fetched faster.
     pub fn machine_waits(&self) {
         self.fetcher.limiter.machine_waits(OffsetDateTime::now_utc());

@@ -367,3 +367,35 @@ async fn check_asks_every_upstream_and_keeps_nothing() {
     assert_eq!(output.status.code(), Some(4));
     assert!(String::from_utf8(output.stderr).unwrap().contains("hint: look at the lines above"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_disk_forgot_is_fetched_again() {
+    let (world, upstream, images) = store("").await;
+    let netboot = world.start().await;
+    netboot.boots("1").await;
+    until(|| netboot.cache().state == CacheState::Complete).await;
+    netboot.stop().await;
+    let cache = world.folder.path().join("cache");
+    let rot = |path: &std::path::Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = bytes.len() - 1000;
+        bytes[at] ^= 4;
+        std::fs::write(path, bytes).unwrap();
+    };
+    let archive = std::fs::read_dir(cache.join("archives")).unwrap().next().unwrap().unwrap().path();
+    let boot = cache.join("targets");
+    let boot = std::fs::read_dir(boot).unwrap().map(|entry| entry.unwrap().path().join("k8s-worker/1/uki.efi"));
+    let boot: Vec<_> = boot.filter(|path| path.exists()).collect();
+    rot(&archive);
+    rot(&boot[0]);
+    upstream.sent();
+    let netboot = world.start().await;
+    netboot.boots("1").await;
+    until(|| upstream.asked("archives/").len() >= 3).await;
+    until(|| netboot.cache().state == CacheState::Complete && archive.exists()).await;
+    assert_eq!(whole(&cache, &world.repository.root_json(), TEMPLATE).await.unwrap(), "1");
+    let sent = upstream.sent();
+    let all = images.archive_bytes(TEMPLATE, "1") + uki(TEMPLATE, "1").len() as u64;
+    assert!(sent < uki(TEMPLATE, "1").len() as u64 + 60_000, "only the end of the archive: {sent} of {all}");
+    netboot.stop().await;
+}
