@@ -80,15 +80,20 @@ impl Driver {
     }
 
     async fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let value = self.try_call(method, path, body).await;
+        assert!(value.get("error").is_none(), "{method} {path}: {}", value["message"]);
+        value
+    }
+
+    /// The answer, be it an error.
+    async fn try_call(&self, method: &str, path: &str, body: &Value) -> Value {
         let request = match method {
             "GET" => self.client.get(url(path)),
             "DELETE" => self.client.delete(url(path)),
             _ => self.client.post(url(path)).json(body),
         };
         let answer: Value = request.send().await.unwrap().json().await.unwrap();
-        let value = answer["value"].clone();
-        assert!(value.get("error").is_none(), "{method} {path}: {}", value["message"]);
-        value
+        answer["value"].clone()
     }
 }
 
@@ -138,11 +143,13 @@ impl Browser<'_> {
         self.call("GET", "/source", &Value::Null).await.as_str().unwrap().to_owned()
     }
 
-    /// What is seen, without markup.
+    /// What is seen, without markup; nothing while another page is just being loaded.
     pub(crate) async fn text(&self) -> String {
-        let body = self.call("POST", "/element", &json!({ "using": "css selector", "value": "body" })).await;
-        let id = body.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned();
-        self.call("GET", &format!("/element/{id}/text"), &Value::Null).await.as_str().unwrap().to_owned()
+        let body = json!({ "using": "css selector", "value": "body" });
+        let body = self.driver.try_call("POST", &format!("{}/element", self.session), &body).await;
+        let id = body.get("element-6066-11e4-a52e-4f735466cecf").and_then(Value::as_str).unwrap_or_default();
+        let path = format!("{}/element/{id}/text", self.session);
+        self.driver.try_call("GET", &path, &Value::Null).await.as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until something is seen.
