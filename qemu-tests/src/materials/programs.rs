@@ -50,14 +50,12 @@ pub fn make(cache: &Cache, checkout: &Path, report: &Report) -> Result<Programs>
 #[must_use]
 pub fn static_build(checkout: &Path, profile: &str, target: &str) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // What is handed out unwinds no stack (`panic = "abort"`), and its relocations are packed (DT_RELR, glibc 2.36): a tenth
-    // less to store in a router's flash.
-    let flags = match profile {
-        "dist" => "-Ctarget-feature=+crt-static -Cforce-unwind-tables=no -Clink-arg=-Wl,-z,pack-relative-relocs",
-        _ => "-Ctarget-feature=+crt-static",
-    };
     let mut command = sandbox::tied(&cargo);
     let mut flags = "-Ctarget-feature=+crt-static".to_owned();
+    if profile == "dist" {
+        // What is handed out unwinds no stack (`panic = "abort"`).
+        flags += " -Cforce-unwind-tables=no";
+    }
     if profile == "dist" && target == TARGET {
         // Relocations as a bitmap: a third of a megabyte less. The C library reads it since glibc 2.36.
         flags += " -Clink-arg=-Wl,-z,pack-relative-relocs";
