@@ -1,5 +1,5 @@
 //! The shell around [`crate::proto::tftp`]: one socket for requests; the transfers run in threads of their own, see
-//! [`engine`].
+//! `engine`.
 
 mod engine;
 mod places;

@@ -1,7 +1,7 @@
 //! The attached screen: which step, how far, how long still; and when something is wrong: what, why, what to do, and what
 //! happens next. No key press is ever needed, and none is read.
 //!
-//! [`story`] is what there is to tell, [`view`] puts it on so many columns and rows; both are pure. [`terminal`] writes to
+//! [`story`] is what there is to tell, [`view`] puts it on so many columns and rows; both are pure. `terminal` writes to
 //! the kernel's first virtual terminal. Serial lines get plain lines instead: see [`crate::console`].
 
 pub mod advice;

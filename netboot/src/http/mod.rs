@@ -102,7 +102,7 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// All routes but those of files: see [`files`].
+/// All routes but those of files: see `files`.
 pub fn router(shared: Arc<Shared>) -> Router {
     routes()
         .into_iter()

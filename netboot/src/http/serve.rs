@@ -1,4 +1,4 @@
-//! Serves HTTP on accepted connections: files by [`super::files`], everything else by the web framework.
+//! Serves HTTP on accepted connections: files by `super::files`, everything else by the web framework.
 
 use super::{Peer, files, sender::Senders};
 use crate::{

@@ -1,6 +1,6 @@
 //! A small durable map in one file: what must outlive SIGKILL and a power cut.
 //!
-//! A commit is one record at the end of the file ([`format`]), synced before anybody is told. Values stay in the file and are read
+//! A commit is one record at the end of the file (`format`), synced before anybody is told. Values stay in the file and are read
 //! when they are wanted; keys and places are in memory. When most of the file is of the past it is written anew beside itself and
 //! renamed. A damaged file gives back everything but what was hit; what it looked like is kept for support.
 

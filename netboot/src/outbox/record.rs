@@ -54,7 +54,7 @@ pub(super) fn place(key: &str) -> Result<u64, Unfit> {
 /// Reads back an event that waits: its place, and what the queue has to know of it.
 ///
 /// # Errors
-/// [`Unfit`] for whatever was not written by this program.
+/// `Unfit` for whatever was not written by this program.
 pub fn read_back(key: &str, value: &[u8]) -> Result<(u64, Meta), Unfit> {
     let place = place(key)?;
     if value.len() > LARGEST_EVENT {

@@ -78,7 +78,7 @@ pub const MACHINES: [Device; 3] = [
     Device { name: "bios-in-vain", mac: "52:54:00:77:02:13", kind: Kind::NothingToBoot },
 ];
 
-/// Puts somebody else's boot files into the lab root: iPXE for UEFI, and scripts that say [`FOREIGN_WORDS`] for ever.
+/// Puts somebody else's boot files into the lab root: iPXE for UEFI, and scripts that say `FOREIGN_WORDS` for ever.
 ///
 /// # Errors
 /// When they cannot be written.
