@@ -77,7 +77,7 @@ fn the_number_of_machines_is_bounded() {
     board.agent_said(at(0), MAC, &said(Step::Install, StepStatus::Started, 1));
     for n in 0..(MOST as u32 + 10) {
         let [_, a, b, c] = n.to_be_bytes();
-        board.firmware_asked(at(n.into()), Mac([2, 0, 0, a, b, c]), "PXE");
+        board.firmware_asked(at(n.into()), Mac([2, 7, 7, a, b, c]), "PXE");
     }
     assert_eq!(board.machines(|_| false).len(), MOST);
     assert!(board.machines(|_| false).iter().any(|machine| machine.mac == MAC.to_string()), "strangers went first");
