@@ -33,7 +33,8 @@ pub fn is_sha256(text: &str) -> bool {
 }
 
 /// True when a name stays below the folder that it is joined to, whoever joins it: no `..`, no `.`, no empty part,
-/// no leading slash, no backslash, no control character.
+/// no leading slash, no backslash, no control character. No part is so long that a file system (255 bytes) would not take it with
+/// a digest before it.
 #[must_use]
 pub fn is_safe(name: &str) -> bool {
     !name.is_empty()
