@@ -14,7 +14,7 @@ use std::fmt::Write;
 use time::{Duration, OffsetDateTime};
 
 /// The longest report that is shown; codes and claim codes stand elsewhere in full.
-const LONGEST_REPORT: usize = 600;
+const LONGEST_REPORT: usize = 2000;
 const STEPS: usize = Step::ALL.len();
 
 /// The name that staff finds: the inventory's.
