@@ -68,7 +68,9 @@ async fn damaged_root(plan: &Plan, world: &mut World, hardware: &Hardware, repor
     let line = until::failure(world, &mut machine, Step::Verify, "does not match the root hash", report).await?;
     ensure!(line.code.as_deref() == Some("root-damaged"), "the code is {:?}", line.code);
     let page = until::page().await?;
-    ensure!(page.contains("Call support and read out: root-damaged"), "the page does not say so: {page}");
+    for words in ["The system on its disk is damaged.", "Call support.", ">root-damaged<"] {
+        ensure!(page.contains(words), "the page does not say {words:?}: {page}");
+    }
     machine.pull_the_plug().await?;
     report.line(format!("check: the machine starts again and tells the store: yes ({})", line.message));
     Ok(())
