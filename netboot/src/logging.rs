@@ -5,7 +5,14 @@ use std::{
     io::IsTerminal,
     sync::{OnceLock, PoisonError, RwLock},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Registry,
+    filter::Targets,
+    fmt,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
 
 /// How log lines are written, to standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -32,56 +39,49 @@ pub enum Level {
     Debug,
 }
 
-impl Level {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-        }
+impl From<Level> for Targets {
+    fn from(level: Level) -> Self {
+        Self::new().with_default(match level {
+            Level::Error => tracing::Level::ERROR,
+            Level::Warn => tracing::Level::WARN,
+            Level::Info => tracing::Level::INFO,
+            Level::Debug => tracing::Level::DEBUG,
+        })
     }
 }
 
-type Set = Box<dyn Fn(EnvFilter) + Send + Sync>;
-
-static SET: OnceLock<Set> = OnceLock::new();
+static FILTER: OnceLock<Handle<Targets, Registry>> = OnceLock::new();
 static NOW: RwLock<Level> = RwLock::new(Level::Info);
 
-/// Starts the log. `RUST_LOG` says what is written, and wins over [`set_level`].
+/// Starts the log. `RUST_LOG` says what is written (`debug`, or `netboot::cache=debug,info`), and wins over [`set_level`].
 pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(Level::Info.as_str()));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(from_environment().unwrap_or_else(|| Level::Info.into()));
+    let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(format == Format::Text && std::io::stderr().is_terminal())
         .with_target(false)
         // Otherwise a closed standard error would end the service by a panic.
         .log_internal_errors(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match format {
-        Format::Text => {
-            let log = log.with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            let _ = SET.set(Box::new(move |filter| drop(handle.reload(filter))));
-        }
-        Format::Json => {
-            let log = log.json().flatten_event(true).with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            let _ = SET.set(Box::new(move |filter| drop(handle.reload(filter))));
-        }
+        Format::Text => registry.with(lines).init(),
+        Format::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
+    let _ = FILTER.set(handle);
+}
+
+fn from_environment() -> Option<Targets> {
+    std::env::var("RUST_LOG").ok()?.parse().ok()
 }
 
 /// Changes what is written, unless `RUST_LOG` says it.
 pub fn set_level(level: Level) {
     let mut now = NOW.write().unwrap_or_else(PoisonError::into_inner);
-    if let Some(set) = SET.get()
+    if let Some(filter) = FILTER.get()
         && *now != level
-        && std::env::var_os("RUST_LOG").is_none()
+        && from_environment().is_none()
+        && filter.reload(Targets::from(level)).is_ok()
     {
         *now = level;
-        set(EnvFilter::new(level.as_str()));
     }
 }

@@ -53,12 +53,13 @@ pub fn static_build(checkout: &Path, profile: &str, target: &str) -> Command {
     let mut command = sandbox::tied(&cargo);
     let mut flags = "-Ctarget-feature=+crt-static".to_owned();
     if profile == "dist" {
-        // What is handed out unwinds no stack (`panic = "abort"`).
-        flags += " -Cforce-unwind-tables=no";
+        // What is handed out unwinds no stack (`panic = "abort"`). The path is seen from the workspace, where cargo starts rustc.
+        flags += " -Cforce-unwind-tables=no -Clink-arg=-Wl,-T,xtask/no-unwind.ld";
     }
     if profile == "dist" && target == TARGET {
         // Relocations as a bitmap: a third of a megabyte less. The C library reads it since glibc 2.36.
-        flags += " -Clink-arg=-Wl,-z,pack-relative-relocs";
+        // The linker is GNU's, see no-unwind.ld.
+        flags += " -Clinker-features=-lld -Clink-arg=-Wl,-z,pack-relative-relocs";
     }
     command
         .current_dir(checkout)
