@@ -33,9 +33,23 @@ pub struct VoucherStatement {
     /// The entry that the store has given this machine, where it has one: a place in a window is given to no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// The DHCP relay by which the store knows the machine, where it is no neighbour of its own: such a statement says less, since the
+    /// relay is taken at its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<VouchedRelay>,
     /// When, by the store's clock.
     #[serde(with = "time::serde::rfc3339")]
     pub time: time::OffsetDateTime,
+}
+
+/// A DHCP relay between a store and a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VouchedRelay {
+    /// Its address on the machine's network (giaddr, RFC 2131).
+    pub address: String,
+    /// What it says about where the machine is: option 82 (RFC 3046), in hex; empty where it says nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub information: String,
 }
 
 impl Voucher {

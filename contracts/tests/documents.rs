@@ -23,7 +23,7 @@ use contracts::{
     },
     step::Step,
     store::{MachineSelector, StoreAssignments, StoreCredential, StoreMachine},
-    voucher::{Voucher, VoucherRequest, VoucherStatement},
+    voucher::{VouchedRelay, Voucher, VoucherRequest, VoucherStatement},
     window::{AdmissionWindow, Opening, WindowAction, WindowChange, WindowEvent, WindowRequest, WindowStatus},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -369,6 +369,19 @@ fn enrollment_documents() {
             fingerprint: "ef".repeat(32),
             mac: "52:54:00:12:34:56".into(),
             entry: Some("s0042-worker-1".into()),
+            relay: None,
+            time: NOW,
+        },
+    );
+    golden(
+        "voucher-statement-relay",
+        &VoucherStatement {
+            version: VERSION,
+            store: "S0042".into(),
+            fingerprint: "ef".repeat(32),
+            mac: "52:54:00:12:34:56".into(),
+            entry: None,
+            relay: Some(VouchedRelay { address: "10.78.0.1".into(), information: "01020007".into() }),
             time: NOW,
         },
     );

@@ -17,6 +17,9 @@ use std::{
 /// `apiVersion` of the file.
 pub const API_VERSION: &str = "shelfboot.dev/v1";
 
+/// Addresses of relays: a store has few networks.
+const MOST_RELAYS: usize = 32;
+
 /// The file as it is written. Unknown fields are mistakes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -36,6 +39,8 @@ pub(crate) struct RawConfig {
     trust: PathBuf,
     state: PathBuf,
     credential: PathBuf,
+    #[serde(default)]
+    relays: Vec<Ipv4Addr>,
     #[serde(default)]
     dns: Vec<String>,
     #[serde(default)]
@@ -122,6 +127,8 @@ pub struct Config {
     pub credential: PathBuf,
     /// The store page.
     pub page: PageConfig,
+    /// DHCP relays whose word about the machines behind them counts: the addresses that they write and send from.
+    pub relays: Vec<Ipv4Addr>,
     /// DNS servers; without any, the system's.
     pub dns: Vec<SocketAddr>,
     /// What the log says at least.
@@ -239,6 +246,13 @@ impl RawConfig {
         check(one, "address", "must be one address that this machine has on the interface".into());
         let server = |text: &String| text.parse().or_else(|_| text.parse().map(|address: IpAddr| (address, 53).into()));
         let dns = raw.dns.iter().map(server).collect::<Result<Vec<SocketAddr>, _>>();
+        let host = |a: &Ipv4Addr| !a.is_unspecified() && !a.is_multicast() && !a.is_broadcast();
+        let relays = raw.relays.len() <= MOST_RELAYS && raw.relays.iter().all(host);
+        check(
+            relays,
+            "relays",
+            format!("must be a list of at most {MOST_RELAYS} addresses, for example `[10.78.0.1]`"),
+        );
         let example = "must be a list of addresses, for example `[192.168.1.1, \"10.0.0.53:5353\"]`";
         check(dns.is_ok(), "dns", example.into());
         let cache = RawCache {
@@ -279,6 +293,7 @@ impl RawConfig {
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),
             page: raw.page,
+            relays: raw.relays,
             dns,
             log_level: raw.log_level,
             user: raw.user,

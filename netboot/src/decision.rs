@@ -1,7 +1,11 @@
 //! One line in the log for each decision about a client: whether it got an answer, and why. People read the sentence, programs the
 //! fields: `path` says what was asked, `code` why it was answered like that. A line that repeats is written once a minute.
 
-use crate::{proto::dhcp::decide::Silence, roster::Standing, shared::Shared};
+use crate::{
+    proto::{dhcp::decide::Silence, mac::Mac},
+    roster::Standing,
+    shared::Shared,
+};
 use std::time::Instant;
 use time::OffsetDateTime;
 
@@ -16,6 +20,8 @@ pub enum Path {
     Tftp,
     /// A boot file over HTTP.
     Boot,
+    /// `POST /v1/machines`.
+    Machines,
     /// `POST /v1/events`.
     Events,
     /// `POST /v1/vouchers`.
@@ -29,6 +35,7 @@ impl Path {
             Self::Proxy => "4011",
             Self::Tftp => "tftp",
             Self::Boot => "http-boot",
+            Self::Machines => "machines",
             Self::Events => "events",
             Self::Vouchers => "vouchers",
         }
@@ -40,7 +47,10 @@ pub fn say(shared: &Shared, path: Path, who: &str, answered: bool, code: &'stati
     let path = path.as_str();
     let Some(more) = shared.quiet.due(Instant::now(), who, line) else { return };
     let repeats = if more == 0 { String::new() } else { format!(" ({more} more since the last such line)") };
-    tracing::info!(mac = who, path, answered, code, "{who}: {line}{repeats}");
+    match who.parse::<Mac>() {
+        Ok(mac) => tracing::info!(%mac, path, answered, code, "{who}: {line}{repeats}"),
+        Err(_) => tracing::info!(client = who, path, answered, code, "{who}: {line}{repeats}"),
+    }
 }
 
 /// Why a packet got no answer, for programs.
@@ -66,7 +76,7 @@ pub fn code(silence: &Silence, policy: &'static str) -> &'static str {
 
 /// Why the policy gave no answer to a machine, for programs.
 #[must_use]
-pub fn policy_code(shared: &Shared, mac: crate::proto::mac::Mac) -> &'static str {
+pub fn policy_code(shared: &Shared, mac: Mac) -> &'static str {
     let now = OffsetDateTime::now_utc();
     let asker = shared.asker(mac, now);
     shared.store.with(|roster| match roster.asks(mac, asker) {

@@ -91,6 +91,9 @@ fn handle(
     if patience.until().is_some() && matches!(outcome.decision, Decision::Reply { .. }) {
         outcome.decision = Decision::Silence(Silence::Listening);
     }
+    if port == Port::Dhcp {
+        desk::relayed(shared, &packet, source, matches!(outcome.decision, Decision::Reply { .. }));
+    }
     conclude(shared, port, source, outcome)
 }
 
@@ -145,8 +148,10 @@ fn note(shared: &Shared, outcome: &Outcome) {
 pub fn log(shared: &Shared, subject: &str, line: &str) {
     match shared.quiet.due(Instant::now(), subject, line) {
         None => {}
-        Some(0) => tracing::info!("{subject}: {line}"),
-        Some(more) => tracing::info!("{subject}: {line} ({more} more since the last such line)"),
+        Some(0) => tracing::info!(client = subject, "{subject}: {line}"),
+        Some(more) => {
+            tracing::info!(client = subject, more, "{subject}: {line} ({more} more since the last such line)")
+        }
     }
 }
 

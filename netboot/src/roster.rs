@@ -94,6 +94,13 @@ impl Roster {
         all.filter(|order| order.mac.parse() == Ok(mac)).map(|order| order.envelope.clone()).collect()
     }
 
+    /// Whether this store knows a machine by this address: its ledger has it, or the inventory names it.
+    #[must_use]
+    pub fn knows(&self, mac: Mac) -> bool {
+        let named = |m: &StoreMachine| matches!(&m.selector, MachineSelector::Mac(text) if text.parse() == Ok(mac));
+        self.ledger.contains_key(&mac) || self.assignments.iter().flat_map(|a| &a.machines).any(named)
+    }
+
     /// How this machine stands, by what it is or has: whether a window would let it in is no question here.
     #[must_use]
     pub fn standing(&self, mac: Mac) -> Standing {

@@ -76,6 +76,7 @@ mod tests {
             fingerprint: "ab".repeat(32),
             mac: "52:54:00:aa:bb:01".into(),
             entry: None,
+            relay: None,
             time: OffsetDateTime::UNIX_EPOCH,
         };
         let voucher = signer.vouch(&statement).unwrap();

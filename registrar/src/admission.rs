@@ -55,6 +55,8 @@ pub struct Admitted {
     pub store: String,
     /// The MAC address that the store saw.
     pub mac: String,
+    /// The DHCP relay that the store's word rests on, where the machine is no neighbour of the store's router.
+    pub relay: Option<String>,
     /// True when this is the entry's first key and is to be pinned now.
     pub first_key: bool,
     /// The store's word is not enough for this template: unless a person has admitted this key, it has to wait.
@@ -157,6 +159,7 @@ fn admit_vouched(
         name: entry.name.clone(),
         store: vouched.store.clone(),
         mac: vouched.mac.clone(),
+        relay: vouched.relay.as_ref().map(|relay| relay.address.clone()),
         first_key: pins.of(entry).is_none(),
         // The pinned key has been admitted once, and that holds until IT re-opens the entry.
         needs_person: pins.of(entry).is_none() && inventory.tier(&entry.image.template) == Tier::Person,

@@ -28,16 +28,20 @@ impl Store {
     }
 
     fn vouch_for(&self, fingerprint: &str, mac: &str, entry: Option<&str>, time: OffsetDateTime) -> Voucher {
-        use base64::Engine;
-        let statement = VoucherStatement {
+        self.sign(&VoucherStatement {
             version: 1,
             store: self.name.into(),
             fingerprint: fingerprint.into(),
             mac: mac.into(),
             entry: entry.map(str::to_owned),
+            relay: None,
             time,
-        };
-        let statement = serde_json::to_string(&statement).unwrap();
+        })
+    }
+
+    fn sign(&self, statement: &VoucherStatement) -> Voucher {
+        use base64::Engine;
+        let statement = serde_json::to_string(statement).unwrap();
         let random = aws_lc_rs::rand::SystemRandom::new();
         let signature = self.key.sign(&random, &Voucher::signed_bytes(&statement)).unwrap();
         Voucher { statement, signature: base64::engine::general_purpose::STANDARD.encode(signature) }
@@ -121,6 +125,27 @@ fn a_mac_address_comes_before_the_spares() {
     let world = world();
     let admitted = world.admitted(MAC, &key("a"));
     assert_eq!((admitted.name.as_str(), admitted.first_key), ("by-mac", true));
+}
+
+#[test]
+fn a_store_that_knows_a_machine_by_a_relay_only_says_so() {
+    let world = world();
+    assert_eq!(world.admitted(MAC, &key("a")).relay, None);
+    let relay = contracts::voucher::VouchedRelay { address: "10.78.0.1".into(), information: "0102".into() };
+    let vouched = VoucherStatement {
+        version: 1,
+        store: world.store.name.into(),
+        fingerprint: key("a"),
+        mac: MAC.into(),
+        entry: None,
+        relay: Some(relay),
+        time: NOW,
+    };
+    let voucher = world.store.sign(&vouched);
+    match world.decide(&request(voucher), &key("a")) {
+        Decision::Admit(admitted) => assert_eq!(admitted.relay.as_deref(), Some("10.78.0.1")),
+        Decision::Refuse(refusal) => panic!("refused: {refusal:?}"),
+    }
 }
 
 #[test]

@@ -115,7 +115,9 @@ pub async fn ask_boot_servers(
 pub async fn discover(interface: &str, mac: [u8; 6], want_address: bool, limit: Duration) -> Result<Heard> {
     let socket = socket(interface)?;
     let xid = rand::random();
-    send(&socket, &discover_message(xid, mac)).await?;
+    // Who has an address says which: behind a relay that is how netboot knows who asks. It is no wish for another one.
+    let own = if want_address { None } else { address_of(interface) };
+    send(&socket, &discover_message(xid, mac, own)).await?;
     let mut heard = Heard::default();
     let mut end = Instant::now() + limit;
     let mut buffer = [0; 2048];
@@ -209,9 +211,18 @@ fn message(xid: u32, mac: [u8; 6], kind: MessageType) -> Message {
     message
 }
 
-fn discover_message(xid: u32, mac: [u8; 6]) -> Message {
+/// An interface's IPv4 address, if it has one.
+fn address_of(interface: &str) -> Option<Ipv4Addr> {
+    let mut all = nix::ifaddrs::getifaddrs().ok()?.filter(|entry| entry.interface_name == interface);
+    all.find_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip()))
+}
+
+fn discover_message(xid: u32, mac: [u8; 6], own: Option<Ipv4Addr>) -> Message {
     let mut discover = message(xid, mac, MessageType::Discover);
     discover.opts_mut().insert(DhcpOption::ClassIdentifier(VENDOR_CLASS.into()));
+    if let Some(own) = own {
+        discover.opts_mut().insert(DhcpOption::RequestedIpAddress(own));
+    }
     discover
 }
 
@@ -338,6 +349,16 @@ mod tests {
         let mut other = Heard::default();
         other.take(&offer(Ipv4Addr::UNSPECIFIED, 8, proxy), 7, MAC);
         assert_eq!(other, Heard::default(), "an answer to somebody else's question");
+    }
+
+    #[test]
+    fn who_has_an_address_says_which() {
+        let said = |own| encode(&discover_message(7, MAC, own)).unwrap();
+        let option = |bytes: &[u8]| bytes.windows(6).any(|part| part == [50, 4, 10, 78, 0, 50]);
+        assert!(option(&said(Some(Ipv4Addr::new(10, 78, 0, 50)))));
+        assert!(!option(&said(None)));
+        assert_eq!(address_of("lo"), Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(address_of("nosuch0"), None);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The agent's calls.
 
-use super::{ApiError, Peer};
+use super::{ApiError, Peer, Who};
 use crate::{
     admission::Asker,
     boot_files::{chain, name_of},
@@ -23,7 +23,7 @@ use contracts::{
     assignment::{Action, Assignment, BootMode, MachineReport, RegistrarEndpoint, TimeReply},
     facts::{Disk, DiskContent, MachineFacts},
     status::StoreStatus,
-    voucher::{Voucher, VoucherRequest, VoucherStatement},
+    voucher::{VouchedRelay, Voucher, VoucherRequest, VoucherStatement},
 };
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
@@ -81,7 +81,12 @@ pub async fn machines(
     let report: MachineReport = contracts::read(&read(body, LARGEST_REPORT).await?).map_err(|e| bad(&e))?;
     let mac: Mac = report.mac.parse().map_err(|e| bad(&e))?;
     if let Some(seen) = peer.mac(&shared).filter(|seen| *seen != mac) {
-        tracing::warn!("{} says that it is {mac}, the LAN shows {seen}", peer.0.ip());
+        let line = format!("{} says that it is {mac}, the LAN shows {seen}", peer.0.ip());
+        if shared.store.with(|roster| is_another(roster, seen, &report.facts)) {
+            decision::say(&shared, decision::Path::Machines, &seen.to_string(), false, "not-your-machine", &line);
+            return Err(ApiError::new(StatusCode::CONFLICT, "not-your-machine", line));
+        }
+        tracing::warn!(%mac, %seen, code = "other-card", "{line}");
     }
     let store = shared.credential.store.clone();
     let (now, attempt) = (OffsetDateTime::now_utc(), report.attempt);
@@ -196,6 +201,15 @@ fn decide(roster: &Roster, mac: Mac, report: &MachineReport, asker: Asker<'_>) -
     }
 }
 
+/// Whether whoever asks is a machine of its own, and not the one that it says it is: netboot knows the card that the LAN shows, and
+/// the report does not name it among the machine's. A card that nobody knows may be a bridge or a bond, which reports leave out.
+fn is_another(roster: &Roster, seen: Mac, facts: &MachineFacts) -> bool {
+    let own = facts.nics.iter().any(|nic| {
+        nic.mac.parse() == Ok(seen) || nic.permanent_mac.as_ref().is_some_and(|mac| mac.parse() == Ok(seen))
+    });
+    !own && roster.knows(seen)
+}
+
 /// A store whose ledger was lost (a new router, say) learns from a machine's disk that this very machine is installed
 /// here already. Anything that the ledger knows of the machine is better than that: IT may have ordered a reinstall.
 fn learn_again(roster: &Roster, mac: Mac, store: &str, facts: &MachineFacts, verdict: Verdict) -> Verdict {
@@ -265,9 +279,14 @@ pub async fn vouchers(
 ) -> Result<Json<Voucher>, ApiError> {
     let bytes = read(body, LARGEST_VOUCHER).await?;
     let request: VoucherRequest = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
-    let mac = peer.mac(&shared).ok_or_else(|| {
-        let message = format!("{} is not a neighbour on the store LAN: ask from a machine on it", peer.0.ip());
-        ApiError::new(StatusCode::CONFLICT, "not-a-neighbour", message)
+    let Who { mac, way } = peer.who(&shared).map_err(|unknown| {
+        let (who, code) = (peer.0.ip(), unknown.code());
+        let line = format!("no voucher: it is not a neighbour on the store LAN, and {unknown}");
+        decision::say(&shared, decision::Path::Vouchers, &who.to_string(), false, code, &line);
+        let message = format!(
+            "{who} is not a neighbour on the store LAN, and {unknown}: see `relays` in netboot's configuration"
+        );
+        ApiError::new(StatusCode::CONFLICT, code, message)
     })?;
     let (code, why) = match shared.store.with(|roster| roster.standing(mac)) {
         Standing::Listed { .. } => ("", ""),
@@ -284,10 +303,14 @@ pub async fn vouchers(
         fingerprint: request.fingerprint.to_ascii_lowercase(),
         mac: mac.to_string(),
         entry: shared.store.with(|roster| roster.ledger.get(&mac).map(|line| line.entry.clone())),
+        relay: way
+            .as_ref()
+            .map(|way| VouchedRelay { address: way.relay.to_string(), information: hex::encode(&way.information) }),
         time: OffsetDateTime::now_utc(),
     };
     let voucher = shared.signer.vouch(&statement).map_err(|e| bad(&e))?;
-    let line = format!("vouched for the key {}", statement.fingerprint);
+    let through = way.map(|way| format!(", known by {way}")).unwrap_or_default();
+    let line = format!("vouched for the key {}{through}", statement.fingerprint);
     decision::say(&shared, decision::Path::Vouchers, &mac.to_string(), true, "vouched", &line);
     Ok(Json(voucher))
 }
@@ -386,6 +409,25 @@ mod tests {
         let line = roster.bind(MAC, Progress::Installing, ASKER).unwrap();
         roster.ledger.insert(MAC, line);
         assert_eq!(asked(&roster, &own).assignment.action, Action::Install, "the ledger knows better");
+    }
+
+    #[test]
+    fn a_machine_that_netboot_knows_is_not_another_one_unless_both_are_its_cards() {
+        let nic = |mac: Mac| serde_json::json!({"kernel_name": "eth0", "mac": mac.to_string(), "driver": "", "path": "", "carrier": true});
+        let facts = |nics: &[Mac]| -> MachineFacts {
+            let mut facts = serde_json::to_value(report(BootMode::Installer).facts).unwrap();
+            facts["nics"] = nics.iter().map(|mac| nic(*mac)).collect();
+            serde_json::from_value(facts).unwrap()
+        };
+        let (named, other) = (Mac([2, 0, 0, 0, 0, 8]), Mac([2, 0, 0, 0, 0, 9]));
+        let mut roster = roster();
+        assert!(!is_another(&roster, other, &facts(&[MAC])), "a bridge of its own, perhaps");
+        roster.assignments.as_mut().unwrap().machines[0].selector = MachineSelector::Mac(named.to_string());
+        assert!(is_another(&roster, named, &facts(&[MAC])), "the inventory names it");
+        assert!(!is_another(&roster, named, &facts(&[MAC, named])), "its second card");
+        let line = roster.bind(named, Progress::None, ASKER).unwrap();
+        roster.ledger.insert(other, line);
+        assert!(is_another(&roster, other, &facts(&[MAC])), "the ledger has it");
     }
 
     #[test]

@@ -10,7 +10,13 @@ mod sender;
 pub mod serve;
 pub mod window;
 
-use crate::{proto::mac::Mac, shared::Shared};
+use crate::{
+    proto::{
+        dhcp::relayed::{Unknown, Way},
+        mac::Mac,
+    },
+    shared::Shared,
+};
 use axum::{
     Json, Router,
     http::{Method, StatusCode},
@@ -18,17 +24,42 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 /// The other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// Who is at an address, and how netboot knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// The machine.
+    pub mac: Mac,
+    /// The relay that it is known by; `None` for a neighbour on the LAN.
+    pub way: Option<Way>,
+}
+
 impl Peer {
-    /// The MAC address that the LAN shows for it.
+    /// Who it is: as the LAN's neighbour table has it, else as the DHCP relays have it that the configuration names.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn who(self, shared: &Shared) -> Result<Who, Unknown> {
+        if let Some(mac) = shared.neighbours.find(self.0.ip()) {
+            return Ok(Who { mac, way: None });
+        }
+        let IpAddr::V4(address) = self.0.ip() else { return Err(Unknown::Nobody) };
+        let behind = shared.lan.behind_relay(address)?;
+        Ok(Who { mac: behind.mac, way: Some(behind.way) })
+    }
+
+    /// Its MAC address, where that is known.
     #[must_use]
     pub fn mac(self, shared: &Shared) -> Option<Mac> {
-        shared.neighbours.find(self.0.ip())
+        self.who(shared).ok().map(|who| who.mac)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
             decide::{Port, Silence},
             limits::Limits,
             packet::Packet,
+            relayed::{self, Behind, Relayed},
             survey::{self, News, Spoken, Survey},
         },
         mac::Mac,
@@ -27,6 +28,8 @@ pub struct Lan {
     pub survey: Mutex<Survey>,
     /// The server that keeps this one silent.
     rival: Mutex<Option<Ipv4Addr>>,
+    /// Who is behind which relay.
+    relayed: Mutex<Relayed>,
     /// Who asks too often. Clients are told apart by the address that they write into their packets.
     limits: Mutex<Limits<[u8; 16]>>,
 }
@@ -35,7 +38,12 @@ impl Lan {
     /// Nothing heard yet.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { survey: Mutex::default(), rival: Mutex::default(), limits: Mutex::new(Limits::new(now)) }
+        Self {
+            survey: Mutex::default(),
+            rival: Mutex::default(),
+            relayed: Mutex::default(),
+            limits: Mutex::new(Limits::new(now)),
+        }
     }
 
     /// The DHCP servers that were heard.
@@ -49,6 +57,14 @@ impl Lan {
     pub fn boot_servers(&self) -> Vec<Ipv4Addr> {
         let lately = |at: Instant| at.elapsed() < Duration::from_secs(24 * 3600);
         lock(&self.survey).servers().filter(|(_, seen)| seen.boots && lately(seen.last)).map(|(a, _)| a).collect()
+    }
+
+    /// Who has an address, as listed relays have it.
+    ///
+    /// # Errors
+    /// [`relayed::Unknown`].
+    pub fn behind_relay(&self, address: Ipv4Addr) -> Result<Behind, relayed::Unknown> {
+        lock(&self.relayed).who(Instant::now(), address)
     }
 
     /// The DHCP server that keeps this one silent, in mode `dhcp`.
@@ -96,6 +112,14 @@ pub fn read(shared: &Shared, port: Port, source: SocketAddrV4, bytes: &[u8]) -> 
     Some(packet)
 }
 
+/// Notes who is behind a relay, and whether this packet was answered.
+pub fn relayed(shared: &Shared, packet: &Packet, source: SocketAddrV4, answered: bool) {
+    let config = shared.config.now();
+    if !config.relays.is_empty() {
+        lock(&shared.lan.relayed).heard(Instant::now(), &config.relays, *source.ip(), packet, answered);
+    }
+}
+
 /// Learns from another server's answer.
 pub fn server_spoke(shared: &Shared, spoken: Spoken, card: Option<Mac>) {
     let news = lock(&shared.lan.survey).heard(Instant::now(), shared.address, spoken, card);
@@ -109,8 +133,12 @@ fn tell(shared: &Shared, news: &[News], card: Option<Mac>) {
             News::DhcpServer(server) if *server == shared.address => {
                 tracing::info!("a DHCP server on this host was heard");
             }
-            News::DhcpServer(server) => tracing::info!("the DHCP server {server}{card} was heard"),
+            News::DhcpServer(server) => {
+                tracing::info!(%server, code = "dhcp-server", "the DHCP server {server}{card} was heard");
+            }
             News::BootServer(server) => tracing::warn!(
+                %server,
+                code = "boot-server",
                 "another boot server, {server}{card}, answers on this LAN: machines may start from it instead; take the \
                  store's machines out of it, or switch it off"
             ),

@@ -13,7 +13,7 @@ use crate::{
     proto::{
         dhcp::{
             ask::{Guise, discover},
-            decide::{Arrival, Destination, Port, answer},
+            decide::{Arrival, Decision, Destination, Outcome, Port, answer},
             lease::{
                 answer::{Served, is_probing, probed, serve},
                 rival::{Rival, Turn},
@@ -95,6 +95,10 @@ pub async fn run(shared: Arc<Shared>, ears: Ears, server: Server, store: LeaseSt
     }
 }
 
+fn replies(outcome: &Outcome) -> bool {
+    matches!(outcome.decision, Decision::Reply { .. })
+}
+
 impl Service {
     fn deadline(&self) -> Instant {
         let probes = self.probes.values().map(|(until, _)| *until);
@@ -121,9 +125,11 @@ impl Service {
         if self.rival.server().is_some() {
             // Somebody else lends the addresses; booting goes on as beside any other DHCP server.
             let outcome = answer(&packet, &arrival, &policy);
+            desk::relayed(&shared, &packet, source, replies(&outcome));
             self.batch.now.extend(dhcp_server::conclude(&shared, Port::Dhcp, source, outcome));
         } else {
             let served = serve(&mut self.server, now, &packet, &arrival, &policy);
+            desk::relayed(&shared, &packet, source, served.outcome.as_ref().is_some_and(replies));
             self.take(served, source);
         }
     }
@@ -155,6 +161,8 @@ impl Service {
         {
             self.shared.lan.set_rival(Some(server));
             tracing::error!(
+                %server,
+                code = "rival",
                 "another DHCP server, {server} ({}), lends addresses on this LAN: netboot lends none until it has not \
                  been heard for ten minutes; switch one of the two off",
                 datagram.sender
@@ -178,7 +186,7 @@ impl Service {
         for address in over {
             let Some((_, holder)) = self.probes.remove(&address) else { continue };
             if let Some(holder) = holder {
-                tracing::warn!("{address} is not lent: {holder} uses it already");
+                tracing::warn!(%address, mac = %holder, code = "address-in-use", "{address} is not lent: {holder} uses it already");
             }
             let (mut source, policy) = (None, ByRoster { shared: &shared });
             let arrival = |question: &crate::proto::dhcp::lease::server::Question| {
@@ -194,7 +202,7 @@ impl Service {
             Some(Turn::Ask) => self.ask(),
             Some(Turn::Resume(server)) => {
                 self.shared.lan.set_rival(None);
-                tracing::warn!("{server} is gone: netboot lends addresses again");
+                tracing::warn!(%server, code = "rival-gone", "{server} is gone: netboot lends addresses again");
             }
             Some(Turn::FallSilent(_)) | None => {}
         }

@@ -82,6 +82,74 @@ async fn an_installed_machine_is_told_to_boot_also_after_a_restart_of_netboot() 
     netboot.stop().await;
 }
 
+/// A packet of the agent as a relay at 127.0.0.5 passes it on: what it asks, and the address that it says it has.
+fn relayed(message: u8, address: [u8; 4]) -> Vec<u8> {
+    let mut packet = vec![0; 236];
+    packet[..4].copy_from_slice(&[1, 1, 6, 1]);
+    packet[24..28].copy_from_slice(&[127, 0, 0, 5]);
+    packet[28..34].copy_from_slice(&[0x52, 0x54, 0, 0xaa, 0xbb, 1]);
+    packet.extend_from_slice(&[99, 130, 83, 99, 53, 1, message, 50, 4]);
+    packet.extend_from_slice(&address);
+    let class = contracts::discovery::VENDOR_CLASS.as_bytes();
+    packet.extend_from_slice(&[60, class.len() as u8]);
+    packet.extend_from_slice(class);
+    packet.extend_from_slice(&[82, 4, 1, 2, 0, 7, 255]);
+    packet
+}
+
+/// The loopback's addresses know no neighbours: to netboot they are beyond a router.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_behind_a_listed_relay_is_vouched_for_and_nobody_else_there() {
+    use std::net::UdpSocket;
+    for (listed, expected) in [("relays: [127.0.0.5, 127.0.0.6]", "vouched"), ("", "not-a-neighbour")] {
+        let mut world = World::new();
+        world.more = listed.into();
+        world.know(assignments(1, 1));
+        let netboot = world.start().await;
+        let voucher = |from: [u8; 4]| {
+            let client =
+                reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from(from)).build().unwrap();
+            client.post(netboot.url("/v1/vouchers")).json(&json!({ "fingerprint": "ab".repeat(32) })).send()
+        };
+        let code = |answer: reqwest::Response| async move { answer.json::<Value>().await.unwrap()["code"].clone() };
+        let (own, other) = ([127, 0, 0, 50], [127, 0, 0, 51]);
+        let relay = UdpSocket::bind("127.0.0.6:0").unwrap();
+        let dhcp = ("127.0.0.1", world.port("dhcp"));
+        let mut said = Value::Null;
+        // It asks again, as the agent does: netboot listens to a LAN for a moment before it answers for the first time.
+        for _ in 0..30 {
+            relay.send_to(&relayed(3, own), dhcp).unwrap();
+            relay.send_to(&relayed(1, own), dhcp).unwrap();
+            let answer = voucher(own).await.unwrap();
+            let good = answer.status() == 200;
+            said = answer.json().await.unwrap();
+            if good || expected != "vouched" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        }
+        let Some(statement) = said["statement"].as_str() else {
+            assert_eq!(said["code"], expected, "{said}");
+            netboot.stop().await;
+            continue;
+        };
+        let statement: Value = serde_json::from_str(statement).unwrap();
+        assert_eq!((&statement["mac"], expected), (&MAC.into(), "vouched"));
+        assert_eq!(statement["relay"], json!({ "address": "127.0.0.5", "information": "01020007" }));
+        assert_eq!(code(voucher(other).await.unwrap()).await, "not-a-neighbour", "an address that nobody claimed");
+        // Somebody sends packets of the same kind without being the relay.
+        UdpSocket::bind("127.0.0.7:0").unwrap().send_to(&relayed(1, other), dhcp).unwrap();
+        // And somebody behind the relay takes the machine's address.
+        let mut second = relayed(3, own);
+        second[33] = 2;
+        relay.send_to(&second, dhcp).unwrap();
+        crate::common::until(|| netboot.running.shared.lan.behind_relay(own.into()).is_err()).await;
+        assert_eq!(code(voucher(own).await.unwrap()).await, "relay-contested");
+        assert_eq!(code(voucher(other).await.unwrap()).await, "not-a-neighbour");
+        netboot.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_are_answered_with_a_code() {
     let world = World::new();

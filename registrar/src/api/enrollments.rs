@@ -42,10 +42,10 @@ pub(super) async fn enroll(
             );
             return Ok(held(claim));
         }
-        Recorded::Admitted { row, new, first_key } => {
+        Recorded::Admitted { row, new, first_key, relay } => {
             tracing::info!(
                 target: "audit", decision = "admitted", machine = row.machine, store = row.store, mac = row.mac,
-                fingerprint, first_key, repeat = !new, asks = row.asked.is_some(), boot_id = row.boot_id,
+                fingerprint, relay, first_key, repeat = !new, asks = row.asked.is_some(), boot_id = row.boot_id,
                 reason = if first_key { "vouched by its store; first key, pinned" } else { "vouched by its store; the pinned key" },
             );
             (row, first_key)

@@ -52,6 +52,8 @@ pub enum Recorded {
         new: bool,
         /// The key was pinned now.
         first_key: bool,
+        /// See [`Admitted::relay`].
+        relay: Option<String>,
     },
     /// A person has to decide.
     Held(Claim),
@@ -211,7 +213,12 @@ async fn accept(
 ) -> Result<Recorded, DbError> {
     let id = record_admission(connection, new, admitted, existing).await?;
     let row = fetch(connection, id, None).await?.ok_or(DbError::Damaged("enrollments"))?;
-    Ok(Recorded::Admitted { row, new: existing.is_none(), first_key: admitted.first_key })
+    Ok(Recorded::Admitted {
+        row,
+        new: existing.is_none(),
+        first_key: admitted.first_key,
+        relay: admitted.relay.clone(),
+    })
 }
 
 async fn refuse(
@@ -231,6 +238,7 @@ fn too_many_claims(admitted: &Admitted, new: &NewEnrollment<'_>) -> Refusal {
         fingerprint: new.fingerprint.into(),
         mac: admitted.mac.clone(),
         entry: None,
+        relay: None,
         time: new.now,
     };
     Refusal {

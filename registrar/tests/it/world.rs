@@ -196,6 +196,7 @@ impl Store {
             fingerprint: machine.fingerprint(),
             mac: mac.into(),
             entry: None,
+            relay: None,
             time: OffsetDateTime::now_utc(),
         })
         .unwrap();

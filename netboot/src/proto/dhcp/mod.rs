@@ -3,7 +3,7 @@
 //! Start at [`decide::answer`]: a packet goes in, a reply or a reason for silence comes out. [`packet`] reads
 //! what clients send, tolerantly; [`family`] says what kind of client it is; [`reply`] writes what its firmware accepts;
 //! [`guids`] remembers which GUID belongs to which NIC; [`limits`] bounds what is looked at; [`survey`] knows the
-//! other servers, and [`ask`] asks for them.
+//! other servers, and [`ask`] asks for them; [`relayed`] knows the machines behind relays.
 
 pub mod ask;
 #[cfg(test)]
@@ -14,6 +14,7 @@ pub mod guids;
 pub mod lease;
 pub mod limits;
 pub mod packet;
+pub mod relayed;
 pub mod reply;
 #[cfg(test)]
 pub(crate) mod samples;
