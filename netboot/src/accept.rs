@@ -83,7 +83,8 @@ where
         };
         let Some(place) = Place::take(&clients, peer.ip(), limits.most_per_client) else {
             let most = limits.most_per_client;
-            tracing::warn!("{} has {most} connections to {name} already: one more is closed", peer.ip());
+            let client = peer.ip();
+            tracing::warn!(%client, code = "too-many-connections", "{client} has {most} connections to {name} already: one more is closed");
             continue;
         };
         let served = serve(stream, peer);

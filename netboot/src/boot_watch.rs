@@ -105,7 +105,13 @@ async fn load(shared: &Shared, source: &Source, images: &[ImageRef]) -> bool {
         Ok(set) => {
             for (name, file) in &set.files {
                 let version = &file.version;
-                tracing::info!("boot file {name}: version {version}, {} bytes, verified", file.content.length());
+                let bytes = file.content.length();
+                tracing::info!(
+                    file = name.as_str(),
+                    version = version.as_str(),
+                    bytes,
+                    "boot file {name}: version {version}, {bytes} bytes, verified"
+                );
             }
             let good = set.problem.is_none();
             shared.boot.replace(set);
@@ -114,7 +120,7 @@ async fn load(shared: &Shared, source: &Source, images: &[ImageRef]) -> bool {
         Err(error @ BootError::Expired { expiry, .. }) => {
             // Machines would refuse it: better that they are told why, and before they have fetched anything.
             let problem = chain(&error);
-            tracing::error!("no boot file is offered: {problem}");
+            tracing::error!(code = "no-boot-image", "no boot file is offered: {problem}");
             shared.boot.replace(BootSet { problem: Some(problem), expiry: Some(expiry), ..BootSet::default() });
             return false;
         }

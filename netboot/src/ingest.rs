@@ -106,7 +106,7 @@ impl Shared {
             let weight = step.as_ref().map_or(Weight::Other, |step| Weight::of(step.status));
             match Offer::new(&event, Some(mac), weight) {
                 Ok(offer) => offers.push(Offer { said: step.map(|step| (now, step)), ..offer }),
-                Err(error) => tracing::warn!("{mac}: an event is dropped: {error}"),
+                Err(error) => tracing::warn!(%mac, code = "event-dropped", "{mac}: an event is dropped: {error}"),
             }
         }
         self.outbox.put(offers).await?;

@@ -38,6 +38,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         state,
         credential,
         cache,
+        relays,
         dns,
         page,
         log_level,
@@ -48,6 +49,9 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         proxy_port,
     } = new;
     let ports = (old.dhcp_port, old.tftp_port, old.proxy_port) != (*dhcp_port, *tftp_port, *proxy_port);
+    let (now, then) = (&old.cache, cache);
+    // Whether there is a cache of its own at all is settled at the start.
+    let exchanged = !now.upstreams.is_empty() && !then.upstreams.is_empty();
     let restart = [
         ("interface", old.interface != *interface),
         ("mode", old.mode != *mode),
@@ -57,34 +61,52 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         ("relayPort", old.relay_port != *relay_port),
         ("repository", old.repository != *repository),
         ("trust", old.trust != *trust),
-        ("upstreams", old.cache.upstreams != cache.upstreams),
+        ("upstreams", !exchanged && old.cache.upstreams != cache.upstreams),
         ("state", old.state != *state),
         ("credential", old.credential != *credential),
         ("user", old.user != *user),
         ("sandbox", old.sandbox != *sandbox),
         ("ports", ports),
     ];
-    let (now, then) = (&old.cache, cache);
     let live = [
         ("bandwidth", now.bandwidth != then.bandwidth),
         ("cacheSize", now.size != then.size),
         ("checkEvery", now.check_every != then.check_every),
         ("prefetch", (now.lead, now.spread) != (then.lead, then.spread)),
         ("staleMetadata", now.stale != then.stale),
+        ("relays", old.relays != *relays),
+        ("upstreams", exchanged && now.upstreams != then.upstreams),
         ("dns", old.dns != *dns),
         ("page", old.page != *page),
         ("logLevel", old.log_level != *log_level),
     ];
-    // Upstreams are asked by clients that were made for them.
-    let cache = CacheConfig { upstreams: old.cache.upstreams.clone(), ..cache.clone() };
-    let config = Config { cache, dns: dns.clone(), page: page.clone(), log_level: *log_level, ..old.clone() };
+    let upstreams = if exchanged { &then.upstreams } else { &now.upstreams };
+    let cache = CacheConfig { upstreams: upstreams.clone(), ..cache.clone() };
+    let config = Config {
+        cache,
+        relays: relays.clone(),
+        dns: dns.clone(),
+        page: page.clone(),
+        log_level: *log_level,
+        ..old.clone()
+    };
     let changed = |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     Merged { config, live: changed(&live), restart: changed(&restart) }
 }
 
 /// Names of settings that `netboot check` may promise to be taken by SIGHUP.
-pub const LIVE: [&str; 8] =
-    ["bandwidth", "cacheSize", "checkEvery", "dns", "logLevel", "page", "prefetch", "staleMetadata"];
+pub const LIVE: [&str; 10] = [
+    "bandwidth",
+    "cacheSize",
+    "checkEvery",
+    "dns",
+    "logLevel",
+    "page",
+    "prefetch",
+    "relays",
+    "staleMetadata",
+    "upstreams",
+];
 
 /// Waits for SIGHUP until told to stop.
 pub async fn run(shared: Arc<Shared>, path: PathBuf, stop: CancellationToken) {
@@ -116,22 +138,36 @@ fn take(shared: &Shared, loaded: Result<Config, ConfigError>) {
         Ok(new) => new,
         Err(error) => {
             shared.metrics.reloaded(false);
-            tracing::error!("the configuration stays as it is: {}", crate::boot_files::chain(&error));
+            tracing::error!(
+                code = "reload-refused",
+                "the configuration stays as it is: {}",
+                crate::boot_files::chain(&error)
+            );
             return;
         }
     };
     let Merged { config, live, restart } = merge(&shared.config.now(), &new);
     logging::set_level(config.log_level);
+    shared.names.set_servers(&config.dns);
+    shared.config.replace(config.clone());
     if let Some(cache) = &shared.cache {
         cache.reconfigure(&config.cache);
     }
-    shared.names.set_servers(&config.dns);
-    shared.config.replace(config);
     shared.metrics.reloaded(true);
     let named = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    tracing::info!("the configuration was read again; changed: {}", named(&live));
+    tracing::info!(
+        code = "reloaded",
+        changed = named(&live),
+        "the configuration was read again; changed: {}",
+        named(&live)
+    );
     if !restart.is_empty() {
-        tracing::warn!("a restart is needed for {}: until then the old values stay in force", named(&restart));
+        tracing::warn!(
+            code = "restart-needed",
+            settings = named(&restart),
+            "a restart is needed for {}: until then the old values stay in force",
+            named(&restart)
+        );
     }
 }
 
@@ -155,6 +191,9 @@ mod tests {
         let merged = merge(&old, &config("logLevel: debug\nhttpPort: 81\nports: {tftp: 1069}\n"));
         assert_eq!((merged.live, merged.restart), (vec!["logLevel"], vec!["httpPort", "ports"]));
         assert_eq!(merged.config, Config { log_level: Level::Debug, ..old.clone() });
+        let cached = merge(&old, &config("upstreams: ['http://a/']\n"));
+        assert_eq!((cached.live, cached.restart), (vec![], vec!["upstreams"]), "from a folder to a cache");
+        assert!(cached.config.cache.upstreams.is_empty());
         let same = merge(&old, &old);
         assert_eq!((same.live, same.restart, same.config), (vec![], vec![], old));
     }
@@ -162,8 +201,9 @@ mod tests {
     #[test]
     fn the_list_for_people_is_the_list_in_force() {
         let changed = merge(
-            &config(""),
+            &config("upstreams: ['http://a/']\n"),
             &config(concat!(
+                "upstreams: ['http://b/', 'http://a/']\nrelays: [10.78.0.1]\n",
                 "logLevel: warn\npage: {language: de}\ndns: [10.0.0.1]\nbandwidth: {limit: 1Mbit/s}\ncacheSize: 1GiB\ncheckEvery: 9m\n",
                 "prefetch: {lead: 1h}\nstaleMetadata: {maxAge: 1d}\n",
             )),

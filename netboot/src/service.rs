@@ -287,18 +287,27 @@ impl Opened {
         tasks.spawn(windows::run(of(), stop.clone()));
         tasks.spawn(region::assignments::run(of(), Arc::clone(&region), stop.clone()));
         tasks.spawn(region::forward::run(of(), region, stop.clone()));
-        tasks.spawn(region::relay::run(relay, registrars, names, stop));
-        Ok(Running { shared, tasks })
+        tasks.spawn(region::relay::run(relay, registrars, names, stop.clone()));
+        Ok(Running { shared, tasks, stop })
     }
 }
 
-/// The running service.
+/// The running service. It stops when this is dropped: the thread that writes events would keep a runtime from ending.
 #[derive(Debug)]
 pub struct Running {
     /// Its state.
     pub shared: Arc<Shared>,
     /// Its tasks.
     pub tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        // The task that does this otherwise may be gone already.
+        self.shared.outbox.close();
+    }
 }
 
 fn read_credential(path: &Path) -> Result<StoreCredential> {

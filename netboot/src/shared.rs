@@ -101,7 +101,7 @@ impl Shared {
         let event = Event::new(Uuid::new_v4(), source, mac.to_string(), now, data);
         let posted = Offer::new(&event, Some(mac), weight).map_err(|e| chain(&e));
         if let Err(problem) = posted.and_then(|offer| self.outbox.post(offer).map_err(|e| chain(&e))) {
-            tracing::error!("an event of {mac} is lost: {problem}");
+            tracing::error!(%mac, code = "event-lost", "an event of {mac} is lost: {problem}");
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     config::CacheConfig,
     download,
     metadata::{self, Freshness, MetadataError, Verified, moment},
-    obtain::{Obstacle, obtain},
+    obtain::{Obstacle, Sources, obtain},
     passed,
     progress::Progress,
     resolve::{Announcements, Plan, resolve, unique},
@@ -99,12 +99,12 @@ pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 async fn news(cache: &Cache, every: Duration, noticed: &mut HashMap<usize, Vec<u8>>) {
     loop {
         tokio::time::sleep(every.mul_f64(rand::random_range(1.0..=1.5))).await;
-        let usable = lock(&cache.sources.health).usable(Instant::now());
-        let Some((index, base)) = usable.first().and_then(|index| Some((*index, cache.sources.urls.get(*index)?)))
-        else {
+        let sources = cache.sources();
+        let usable = lock(&sources.health).usable(Instant::now());
+        let Some((index, base)) = usable.first().and_then(|index| Some((*index, sources.urls.get(*index)?))) else {
             continue;
         };
-        let asked = cache.fetcher.small(base, contracts::repository::TIMESTAMP, LARGEST_TIMESTAMP).await;
+        let asked = sources.fetcher.small(base, contracts::repository::TIMESTAMP, LARGEST_TIMESTAMP).await;
         let (Ok(now), Some(goal)) = (asked, lock(&cache.goal).clone()) else { continue };
         if now != goal && noticed.get(&index) != Some(&now) {
             noticed.insert(index, now);
@@ -162,7 +162,7 @@ impl Mirror {
     fn explain(&self, obstacle: &Obstacle) {
         let message = chain(obstacle);
         if self.cache.status().message != message {
-            tracing::error!("the cache is not complete: {message}");
+            tracing::error!(code = "cache-incomplete", "the cache is not complete: {message}");
         }
         let full = match obstacle {
             Obstacle::Room { .. } => true,
@@ -228,30 +228,36 @@ impl Mirror {
         let now = OffsetDateTime::now_utc();
         let fresh = |verified: &Arc<Verified>| verified.expiry.freshness(now, Duration::ZERO) == Freshness::Fresh;
         let all = self.rounds.is_multiple_of(ASK_ALL_EVERY) || !self.current.as_ref().is_some_and(fresh);
-        let usable = lock(&self.cache.sources.health).usable(Instant::now());
+        let sources = self.cache.sources();
+        let usable = lock(&sources.health).usable(Instant::now());
         for index in usable {
-            match self.ask(index).await {
+            match self.ask(&sources, index).await {
                 Ok(newer) => {
-                    lock(&self.cache.sources.health).good(index);
+                    lock(&sources.health).good(index);
                     self.cache.show(|view| view.checked = Some(OffsetDateTime::now_utc()));
                     let best = self.candidate.as_ref().or(self.current.as_ref());
                     if let Some(newer) = newer.filter(|newer| best.is_none_or(|best| newer.is_newer_than(best))) {
-                        let url = &self.cache.sources.urls[index];
-                        tracing::info!("the upstream {url} has version {} of the repository, verified", newer.version);
+                        let url = &sources.urls[index];
+                        let (upstream, version) = (url.as_str(), newer.version);
+                        tracing::info!(
+                            upstream,
+                            version,
+                            "the upstream {url} has version {version} of the repository, verified"
+                        );
                         self.candidate = Some(Arc::new(newer));
                     }
                     if !all {
                         return;
                     }
                 }
-                Err(fault) => self.cache.sources.bad(index, fault),
+                Err(fault) => sources.bad(index, fault),
             }
         }
     }
 
     /// Asks one upstream. `None` when it has what is known already.
-    async fn ask(&self, index: usize) -> Result<Option<Verified>, Fault> {
-        let (fetcher, base) = (&self.cache.fetcher, &self.cache.sources.urls[index]);
+    async fn ask(&self, sources: &Sources, index: usize) -> Result<Option<Verified>, Fault> {
+        let (fetcher, base) = (&sources.fetcher, &sources.urls[index]);
         let timestamp = fetcher.small(base, contracts::repository::TIMESTAMP, LARGEST_TIMESTAMP).await;
         let timestamp = timestamp.map_err(|error| Fault::Failed(chain(&error)))?;
         for known in self.candidate.iter().chain(&self.current) {
@@ -310,7 +316,7 @@ impl Mirror {
                 self.candidate = Some(goal);
                 return Err(Obstacle::Disk(error));
             }
-            tracing::info!("version {} of the repository is served now", goal.version);
+            tracing::info!(version = goal.version, "version {} of the repository is served now", goal.version);
             self.current = Some(Arc::clone(&goal));
         }
         self.note_ready(&plan);
@@ -362,6 +368,10 @@ impl Mirror {
         self.cache.note_line(&progress);
         let seen = progress.snapshot();
         tracing::info!(
+            image = what,
+            bytes = left,
+            fetched = seen.fetched,
+            reused = seen.reused,
             "{what} is here: {left} bytes, of which {} came over the line and {} were in older images",
             seen.fetched,
             seen.reused

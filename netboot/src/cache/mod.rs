@@ -29,7 +29,7 @@ use contracts::{
     assignment::ImageRef,
     status::{CacheState, CacheStatus, Fetching},
 };
-use fetch::{Fetcher, Limiter};
+use fetch::Limiter;
 use folder::{Folder, FolderError};
 use obtain::Sources;
 use progress::Progress;
@@ -67,10 +67,11 @@ pub enum CacheError {
 pub struct Cache {
     /// Its folder.
     pub folder: Folder,
-    /// Its way out.
-    pub fetcher: Fetcher,
+    /// Counts and limits what is fetched.
+    pub limiter: Arc<Limiter>,
     /// The upstreams.
-    sources: Sources,
+    sources: Mutex<Arc<Sources>>,
+    names: Arc<Names>,
     /// Without a disk: what passes through, by path, and what it is for.
     streamed: Mutex<HashMap<String, (Object, String)>>,
     /// Without a disk: boot images, by path.
@@ -95,7 +96,24 @@ pub struct Cache {
 impl Cache {
     /// Takes over other settings. How fast things are fetched changes at once, the rest with the next round.
     pub fn reconfigure(&self, config: &CacheConfig) {
-        self.fetcher.limiter.set_schedule(config.bandwidth.clone());
+        self.limiter.set_schedule(config.bandwidth.clone());
+        let old = self.sources();
+        if old.urls == config.upstreams || config.upstreams.is_empty() {
+            return;
+        }
+        match Sources::new(&config.upstreams, Arc::clone(&self.limiter), &self.names) {
+            Ok(new) => {
+                *lock(&self.sources) = Arc::new(new.remember(&old));
+                // What was begun at the old ones is gone on with at the new ones.
+                self.bell.notify_one();
+            }
+            Err(error) => tracing::error!("the upstreams stay as they are: {}", crate::boot_files::chain(&error)),
+        }
+    }
+
+    /// The upstreams in force. Take them once for each piece of work: their numbers belong together.
+    fn sources(&self) -> Arc<Sources> {
+        Arc::clone(&lock(&self.sources))
     }
 
     /// Prepares the folder; nothing is fetched yet.
@@ -104,12 +122,13 @@ impl Cache {
     /// [`CacheError`].
     pub fn open(folder: &Path, config: &CacheConfig, names: &Arc<Names>) -> Result<Self, CacheError> {
         let limiter = Arc::new(Limiter::new(config.bandwidth.clone()));
-        let fetcher = Fetcher::new(&config.upstreams, limiter, names).map_err(CacheError::Client)?;
+        let sources = Sources::new(&config.upstreams, Arc::clone(&limiter), names)?;
         let view = CacheStatus { on_disk: config.on_disk, bytes_most: config.size, ..CacheStatus::default() };
         Ok(Self {
             folder: Folder::open(folder)?,
-            fetcher,
-            sources: Sources::new(config.upstreams.clone()),
+            limiter,
+            sources: Mutex::new(Arc::new(sources)),
+            names: Arc::clone(names),
             streamed: Mutex::default(),
             memory: Mutex::default(),
             places: Arc::new(Semaphore::new(passed::MOST)),
@@ -140,7 +159,7 @@ impl Cache {
 
     /// A machine asked for something that is not here: what is fetched may be fetched faster.
     pub fn machine_waits(&self) {
-        self.fetcher.limiter.machine_waits(OffsetDateTime::now_utc());
+        self.limiter.machine_waits(OffsetDateTime::now_utc());
     }
 
     /// Whether machines may be given an image: all of it is here.
@@ -188,7 +207,7 @@ impl Cache {
     fn fetching(&self) -> Option<Fetching> {
         let progress = lock(&self.progress).clone()?;
         let (seen, now) = (progress.snapshot(), OffsetDateTime::now_utc());
-        let limiter = &self.fetcher.limiter;
+        let limiter = &self.limiter;
         let waits = limiter.is_waited_for(now);
         let schedule = limiter.schedule();
         let limit = schedule.limit(now, waits);
@@ -224,7 +243,7 @@ impl Cache {
             view.state = CacheState::Fetching;
             view.message = sentence(fetching);
         }
-        view.upstreams = self.sources.status();
+        view.upstreams = self.sources().status();
         if !self.on_disk && view.state == CacheState::Complete {
             view.message = self.time_through(&view);
         }
@@ -233,7 +252,7 @@ impl Cache {
 
     /// How long an installation takes without a disk, as far as the line is known.
     fn time_through(&self, view: &CacheStatus) -> String {
-        let (now, limiter) = (OffsetDateTime::now_utc(), &self.fetcher.limiter);
+        let (now, limiter) = (OffsetDateTime::now_utc(), &self.limiter);
         let schedule = limiter.schedule();
         let line = (*lock(&self.line)).or(schedule.limit(now, true));
         let each = view.images.iter().map(|image| {

@@ -1,15 +1,15 @@
 //! Getting an object from whichever upstream has it.
 
 use super::{
-    Cache,
+    Cache, CacheError,
     download::{DownloadError, Way},
-    fetch::FetchError,
+    fetch::{FetchError, Fetcher, Limiter},
     folder::FolderError,
     progress::Progress,
     upstreams::{Fault, Upstreams},
     want::{Judge, Object},
 };
-use crate::{boot_files::chain, shared::lock};
+use crate::{boot_files::chain, names::Names, shared::lock};
 use contracts::status::{CacheState, UpstreamStatus};
 use std::{
     path::PathBuf,
@@ -40,17 +40,26 @@ pub(super) enum Obstacle {
     },
 }
 
-/// The upstreams and how they are.
-#[derive(Debug, Clone)]
+/// The upstreams, how they are, and the way to them. SIGHUP exchanges all of it; what is under way ends with the old ones.
+#[derive(Debug)]
 pub(super) struct Sources {
     pub(super) urls: Vec<Url>,
-    pub(super) health: Arc<Mutex<Upstreams>>,
+    pub(super) fetcher: Fetcher,
+    pub(super) health: Mutex<Upstreams>,
 }
 
 impl Sources {
-    pub(super) fn new(urls: Vec<Url>) -> Self {
-        let health = Arc::new(Mutex::new(Upstreams::new(urls.len())));
-        Self { urls, health }
+    pub(super) fn new(urls: &[Url], limiter: Arc<Limiter>, names: &Arc<Names>) -> Result<Self, CacheError> {
+        let fetcher = Fetcher::new(urls, limiter, names).map_err(CacheError::Client)?;
+        let health = Mutex::new(Upstreams::new(urls.len()));
+        Ok(Self { urls: urls.to_vec(), fetcher, health })
+    }
+
+    /// Takes over what is known of those that stay.
+    pub(super) fn remember(self, old: &Self) -> Self {
+        let before: Vec<_> = self.urls.iter().map(|url| old.urls.iter().position(|other| other == url)).collect();
+        *lock(&self.health) = lock(&old.health).rearranged(&before);
+        self
     }
 
     pub(super) fn status(&self) -> Vec<UpstreamStatus> {
@@ -68,11 +77,21 @@ impl Sources {
         let lied = matches!(fault, Fault::Lied(_));
         let same = lock(&self.health).fault(index).is_some_and(|before| before.message() == message);
         let wait = lock(&self.health).bad(index, fault, Instant::now(), rand::random());
-        let seconds = wait.as_secs();
+        let (seconds, upstream) = (wait.as_secs(), url.as_str());
         if lied {
-            tracing::error!("the upstream {url} is not believed and left alone for {seconds} s: {message}");
+            tracing::error!(
+                upstream,
+                code = "upstream-lied",
+                seconds,
+                "the upstream {url} is not believed and left alone for {seconds} s: {message}"
+            );
         } else if !same {
-            tracing::warn!("the upstream {url} is left alone for {seconds} s: {message}");
+            tracing::warn!(
+                upstream,
+                code = "upstream-fault",
+                seconds,
+                "the upstream {url} is left alone for {seconds} s: {message}"
+            );
         }
     }
 }
@@ -95,14 +114,14 @@ fn fault(error: DownloadError) -> Result<Fault, Obstacle> {
 /// # Errors
 /// [`Obstacle`].
 pub(super) async fn obtain(cache: &Cache, object: &Object, progress: &Progress) -> Result<(), Obstacle> {
-    let sources = &cache.sources;
+    let sources = cache.sources();
     loop {
         if cache.folder.has(object) {
             return Ok(());
         }
         let usable = lock(&sources.health).usable(Instant::now());
         for index in usable {
-            let way = Way { fetcher: &cache.fetcher, base: &sources.urls[index], folder: &cache.folder, progress };
+            let way = Way { fetcher: &sources.fetcher, base: &sources.urls[index], folder: &cache.folder, progress };
             let before = progress.snapshot().fetched;
             cache.show(|view| view.state = CacheState::Fetching);
             let Err(error) = way.fetch(object, earlier(cache, object)).await else {

@@ -3,6 +3,7 @@
 use super::{
     Cache,
     fetch::Body,
+    obtain::Sources,
     progress::Progress,
     upstreams::Fault,
     want::{Judge, LARGEST_DOCUMENT, Object},
@@ -141,13 +142,16 @@ impl Passed {
     }
 }
 
+/// An upstream: its list, and its place there.
+type Origin = (Arc<Sources>, usize);
+
 struct Transfer {
     cache: Arc<Cache>,
     object: Object,
     at: u64,
     end: u64,
     /// Which upstream, what comes from it, and how much of that lies before what is wanted.
-    body: Option<(usize, Body, u64)>,
+    body: Option<(Origin, Body, u64)>,
     hasher: Option<Sha256>,
     progress: Arc<Progress>,
     moved: Instant,
@@ -158,7 +162,7 @@ impl Transfer {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         while self.at < self.end {
             self.cache.machine_waits();
-            let Some((index, mut body, skip)) = self.body.take() else {
+            let Some((from, mut body, skip)) = self.body.take() else {
                 if self.moved.elapsed() > PATIENCE {
                     return Some(Err(io::Error::other("no upstream delivers")));
                 }
@@ -169,7 +173,7 @@ impl Transfer {
                 Ok(Some(mut piece)) => {
                     let cut = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.len());
                     let _ = piece.split_to(cut);
-                    self.body = Some((index, body, skip - cut as u64));
+                    self.body = Some((from.clone(), body, skip - cut as u64));
                     let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
                     piece.truncate(left);
                     if piece.is_empty() {
@@ -178,23 +182,23 @@ impl Transfer {
                     self.at += piece.len() as u64;
                     self.moved = Instant::now();
                     self.progress.fetched(piece.len() as u64);
-                    if let Err(error) = self.judge(index, &piece) {
+                    if let Err(error) = self.judge(&from, &piece) {
                         return Some(Err(error));
                     }
                     return Some(Ok(piece));
                 }
                 Ok(None) => {
                     let text = format!("{} ends after {} of {} bytes", body.name(), self.at, self.object.bytes);
-                    self.cache.sources.bad(index, Fault::Behind(text));
+                    from.0.bad(from.1, Fault::Behind(text));
                 }
-                Err(error) => self.cache.sources.bad(index, Fault::Failed(chain(&error))),
+                Err(error) => from.0.bad(from.1, Fault::Failed(chain(&error))),
             }
         }
         None
     }
 
     /// The last piece of a whole target goes out only when all of it is what was signed.
-    fn judge(&mut self, index: usize, piece: &[u8]) -> io::Result<()> {
+    fn judge(&mut self, (sources, index): &Origin, piece: &[u8]) -> io::Result<()> {
         let Some(hasher) = &mut self.hasher else { return Ok(()) };
         hasher.update(piece);
         if self.at < self.end {
@@ -204,12 +208,12 @@ impl Transfer {
             return Ok(());
         }
         let text = format!("{} has other bytes than were signed: its SHA-256 is another one", self.object.path);
-        self.cache.sources.bad(index, Fault::Lied(text));
+        sources.bad(*index, Fault::Lied(text));
         Err(io::Error::other("an upstream sent other bytes than were signed"))
     }
 
     async fn open(&mut self) {
-        let sources = &self.cache.sources;
+        let sources = self.cache.sources();
         let usable = lock(&sources.health).usable(Instant::now());
         let Some(index) = usable.first().copied() else {
             tokio::time::sleep(NAP).await;
@@ -217,14 +221,14 @@ impl Transfer {
         };
         let base = &sources.urls[index];
         let range = (self.at, (self.end < self.object.bytes).then_some(self.end - 1));
-        let mut opened = self.cache.fetcher.open(base, &self.object.path, range, None).await;
+        let mut opened = sources.fetcher.open(base, &self.object.path, range, None).await;
         if let (Err(super::fetch::FetchError::Missing(_)), Some(other)) = (&opened, &self.object.other) {
-            opened = self.cache.fetcher.open(base, other, range, None).await;
+            opened = sources.fetcher.open(base, other, range, None).await;
         }
         match opened {
             Ok(body) => {
                 let skip = self.at - body.at.min(self.at);
-                self.body = Some((index, body, skip));
+                self.body = Some(((sources, index), body, skip));
             }
             Err(error) => sources.bad(index, Fault::Failed(chain(&error))),
         }

@@ -49,6 +49,13 @@ impl Upstreams {
         Self { all: vec![Health::default(); count] }
     }
 
+    /// Another list: for each of its places, the place that the upstream had before, if it was there.
+    #[must_use]
+    pub fn rearranged(&self, before: &[Option<usize>]) -> Self {
+        let one = |place: &Option<usize>| place.and_then(|place| self.all.get(place).cloned()).unwrap_or_default();
+        Self { all: before.iter().map(one).collect() }
+    }
+
     /// Those that may be asked now, in order of preference.
     #[must_use]
     pub fn usable(&self, now: Instant) -> Vec<usize> {
@@ -112,6 +119,15 @@ mod tests {
         assert_eq!(all.usable(now + wait), [0, 1, 2], "it is asked again, and first");
         all.good(0);
         assert_eq!(all.fault(0), None);
+    }
+
+    #[test]
+    fn a_liar_stays_one_when_the_list_is_another() {
+        let (mut all, now) = (Upstreams::new(2), Instant::now());
+        all.bad(1, Fault::Lied("other bytes".into()), now, 1.0);
+        let other = all.rearranged(&[None, Some(1), Some(7)]);
+        assert_eq!(other.usable(now), [0, 2]);
+        assert_eq!(other.fault(1), all.fault(1));
     }
 
     #[test]

@@ -68,8 +68,10 @@ impl Pin {
     pub async fn check(&self, client: IpAddr, pin: &str) -> Result<(), PinError> {
         let checked = self.compare(client, pin.to_owned()).await;
         match &checked {
-            Ok(()) => tracing::info!("{client}: the store's PIN was typed"),
-            Err(error) => tracing::warn!("{client}: the store's PIN was not accepted: {error}"),
+            Ok(()) => tracing::info!(%client, code = "pin-typed", "{client}: the store's PIN was typed"),
+            Err(error) => {
+                tracing::warn!(%client, code = "pin-refused", "{client}: the store's PIN was not accepted: {error}")
+            }
         }
         checked
     }

@@ -27,7 +27,7 @@ pub async fn run(shared: Arc<Shared>, region: Arc<Region>, stop: CancellationTok
         };
         reachable = polled.is_ok();
         if shared.region_reachable.swap(reachable, Ordering::Relaxed) != reachable && reachable {
-            tracing::info!("the region answers");
+            tracing::info!(code = "region-answers", "the region answers");
         }
         let pause = match polled {
             Ok(news) => {
@@ -37,7 +37,10 @@ pub async fn run(shared: Arc<Shared>, region: Arc<Region>, stop: CancellationTok
             Err(problem) => {
                 let pause = backoff.wait(&mut rand::rng());
                 if shared.quiet.due(began, "region", &problem).is_some() {
-                    tracing::warn!("no assignments from the region, the known ones stay in force: {problem}");
+                    tracing::warn!(
+                        code = "no-answer",
+                        "no assignments from the region, the known ones stay in force: {problem}"
+                    );
                 }
                 pause
             }
@@ -76,7 +79,12 @@ async fn poll(shared: &Arc<Shared>, region: &Region, hold: bool) -> Result<bool,
     // It waits for the disk: nothing is decided from a document that a power cut could take back.
     let written = tokio::task::spawn_blocking(move || store.store.set_assignments(document)).await;
     written.map_err(|e| chain(&e))?.map_err(|e| chain(&e))?;
-    tracing::info!("assignments of generation {generation}: {machines} machines");
+    tracing::info!(
+        code = "assignments",
+        generation,
+        machines,
+        "assignments of generation {generation}: {machines} machines"
+    );
     shared.assignments_bell.notify_one();
     Ok(true)
 }

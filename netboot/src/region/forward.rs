@@ -57,7 +57,11 @@ pub async fn run(shared: Arc<Shared>, region: Arc<Region>, stop: CancellationTok
         if is_about_the_events(&error) {
             // One event that the registrar will never take must not hold up all others for ever.
             if let [(place, text)] = batch.as_slice() {
-                tracing::error!("the region does not take this event, it is put aside: {text}: {}", chain(&error));
+                tracing::error!(
+                    code = "event-refused",
+                    "the region does not take this event, it is put aside: {text}: {}",
+                    chain(&error)
+                );
                 shared.outbox.refused(*place).await;
             }
             most = (batch.len() / 2).max(1);
@@ -65,7 +69,8 @@ pub async fn run(shared: Arc<Shared>, region: Arc<Region>, stop: CancellationTok
         }
         let problem = chain(&error);
         if shared.quiet.due(Instant::now(), "events", &problem).is_some() {
-            tracing::warn!("{} events wait for the region: {problem}", shared.outbox.waiting());
+            let waiting = shared.outbox.waiting();
+            tracing::warn!(code = "events-wait", waiting, "{waiting} events wait for the region: {problem}");
         }
         tokio::select! {
             () = stop.cancelled() => return,

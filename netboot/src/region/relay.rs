@@ -42,7 +42,7 @@ pub async fn run(listener: TcpListener, registrars: Vec<Endpoint>, names: Arc<Na
 
 async fn relay(client: TcpStream, peer: SocketAddr, registrars: &[Endpoint], names: &Names, idle: Duration) {
     let Some(server) = connect(registrars, names).await else {
-        tracing::warn!("{peer} wants the registrar: none of {} can be reached", list(registrars));
+        tracing::warn!(client = %peer, code = "no-registrar", "{peer} wants the registrar: none of {} can be reached", list(registrars));
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));

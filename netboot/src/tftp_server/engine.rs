@@ -369,15 +369,41 @@ impl Running {
         let who = self.mac.map_or_else(|| self.client.to_string(), |mac| mac.to_string());
         let (name, bytes) = (self.name.escape_default(), self.transfer.acknowledged_bytes());
         match self.transfer.outcome() {
-            Some(Outcome::Complete { .. }) => tracing::info!("{who}: {name} was sent whole by TFTP"),
-            Some(Outcome::Probed) => tracing::debug!("{who}: asked for the size of {name}"),
+            Some(Outcome::Complete { .. }) => {
+                tracing::info!(
+                    mac = who,
+                    path = "tftp",
+                    code = "complete",
+                    bytes,
+                    "{who}: {name} was sent whole by TFTP"
+                );
+            }
+            Some(Outcome::Probed) => {
+                tracing::debug!(mac = who, path = "tftp", code = "probed", "{who}: asked for the size of {name}")
+            }
             Some(Outcome::Refused { code, text }) => {
-                tracing::warn!("{who}: refused {name} after {bytes} bytes (error {code}: {text})");
+                tracing::warn!(
+                    mac = who,
+                    path = "tftp",
+                    code = "refused",
+                    bytes,
+                    "{who}: refused {name} after {bytes} bytes (error {code}: {text})"
+                );
             }
             Some(Outcome::TooSlow) => {
-                tracing::warn!("{who}: took {bytes} bytes of {name} and next to nothing in the last minute: given up");
+                let line =
+                    format!("{who}: took {bytes} bytes of {name} and next to nothing in the last minute: given up");
+                tracing::warn!(mac = who, path = "tftp", code = "too-slow", bytes, "{line}");
             }
-            Some(Outcome::Lost) | None => tracing::warn!("{who}: fell silent after {bytes} bytes of {name}"),
+            Some(Outcome::Lost) | None => {
+                tracing::warn!(
+                    mac = who,
+                    path = "tftp",
+                    code = "lost",
+                    bytes,
+                    "{who}: fell silent after {bytes} bytes of {name}"
+                );
+            }
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What monitoring and IT see of a running netboot.
 
-use crate::common::{MAC, World, assignments, until};
+use crate::common::{MAC, World, assignments, uki, until};
 use contracts::status::Health;
-use std::process::{Command, Stdio};
+use std::{
+    net::UdpSocket,
+    process::{Command, Stdio},
+};
 
 async fn health(netboot: &crate::common::Netboot) -> (u16, Health) {
     let answer = netboot.client.get(netboot.url("/v1/health")).send().await.unwrap();
@@ -76,6 +79,7 @@ async fn status_asks_the_running_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines_are_json_where_that_is_asked_for() {
     let world = World::new();
+    world.know(assignments(1, 1));
     let config = world.write_config();
     let log = world.folder.path().join("log");
     let mut child = Command::new(env!("CARGO_BIN_EXE_netboot"))
@@ -88,10 +92,42 @@ async fn log_lines_are_json_where_that_is_asked_for() {
         .unwrap();
     let read = || std::fs::read_to_string(&log).unwrap();
     until(|| read().contains("ready: ")).await;
+    until(|| read().contains("boot file k8s-worker.efi")).await;
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"\0\x01none\0octet\0", ("127.0.0.1", world.tftp)).unwrap();
+    until(|| read().contains("no-such-file")).await;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    for line in read().lines() {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let lines: Vec<serde_json::Value> = read().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
         assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
     }
+    // What programs look for stands beside the sentence, each in a field of its own.
+    let loaded = lines.iter().find(|line| line["file"] == "k8s-worker.efi").unwrap();
+    assert_eq!((&loaded["version"], &loaded["bytes"]), (&"1".into(), &uki().len().into()));
+    let refused = lines.iter().find(|line| line["code"] == "no-such-file").unwrap();
+    assert_eq!((&refused["path"], &refused["answered"]), (&"tftp".into(), &false.into()));
+    assert_eq!((&refused["client"], &refused["mac"]), (&"127.0.0.1".into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn a_service_that_nobody_stopped_does_not_keep_its_runtime_from_ending() {
+    let (done, ended) = std::sync::mpsc::channel();
+    let world = World::new();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        // What a failed assertion does.
+        let failed = runtime.block_on(async {
+            tokio::spawn(async move {
+                let netboot = world.start().await;
+                netboot.loaded().await;
+                panic!("on purpose: {}", netboot.base);
+            })
+            .await
+        });
+        assert!(failed.unwrap_err().is_panic());
+        drop(runtime);
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(std::time::Duration::from_secs(30)).expect("the runtime ends");
+    thread.join().unwrap();
 }

@@ -73,6 +73,27 @@ impl Tftp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn other_upstreams_are_asked_at_once() {
+    let (world, upstream, _) = crate::cache::store("").await;
+    let broken = crate::cache::upstream::Upstream::start("/nonexistent".into()).await;
+    broken.faults().status = Some(503);
+    let mut world = world;
+    world.more = world.more.replace(&upstream.url, &broken.url).replace("checkEvery: 1s", "checkEvery: 1h");
+    let program = Program::start(&world, "").await;
+    program.says("is left alone").await;
+    let config = world.folder.path().join("netboot.yaml");
+    change(&config, &format!("[{}]", broken.url), &format!("[{}, {}]", broken.url, upstream.url));
+    program.signal(Signal::SIGHUP);
+    program.says("changed: upstreams").await;
+    program.says("boot file k8s-worker.efi").await;
+    let status: serde_json::Value = serde_json::from_slice(&program.get("/v1/status").await).unwrap();
+    let shown: Vec<_> = status["cache"]["upstreams"].as_array().unwrap().iter().map(|one| &one["url"]).collect();
+    assert!(shown.len() == 2 && shown[1].as_str().unwrap().starts_with(&upstream.url), "{status}");
+    assert!(status["cache"]["upstreams"][0]["problem"].is_string(), "what is known of one that stays is not forgotten");
+    program.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transfers_go_on_while_the_configuration_is_exchanged() {
     let world = World::new();
     world.know(assignments(1, 1));

@@ -41,7 +41,8 @@ async fn killed_at_any_moment_it_serves_the_old_or_the_new_and_goes_on() {
     let (cache, root) = (world.folder.path().join("cache"), world.repository.root_json());
     let (mut waits, mut version, mut published) = (Waits::new(), 1, 1);
     let (mut kills, mut old, mut new, mut resumed) = (0, 0, 0, 0);
-    while version < 8 {
+    // On a quick machine seven images may come without an unlucky moment.
+    while version < 8 || old == 0 || resumed == 0 {
         // So slow that most of the time something is under way.
         upstream.faults().slow = Some(Duration::from_millis(4));
         let mut child = serve(&world, "");
@@ -65,7 +66,6 @@ async fn killed_at_any_moment_it_serves_the_old_or_the_new_and_goes_on() {
         }
     }
     eprintln!("killed {kills} times: {old} old, {new} new, {resumed} partial files left");
-    assert!(kills >= 8 && old > 0 && resumed > 0, "killed {kills} times: {old} old, {new} new");
 }
 
 #[tokio::test(flavor = "multi_thread")]

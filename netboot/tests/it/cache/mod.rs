@@ -3,7 +3,7 @@
 mod images;
 mod kill;
 mod passed;
-mod upstream;
+pub(crate) mod upstream;
 
 use crate::common::{Netboot, World, assignments, until};
 use contracts::{
@@ -28,7 +28,7 @@ fn mirroring(upstreams: &[&Upstream], more: &str) -> World {
 }
 
 /// A world with one upstream that serves its repository, and version 1 of an image of 20 chunks.
-async fn store(more: &str) -> (World, Upstream, Images) {
+pub(crate) async fn store(more: &str) -> (World, Upstream, Images) {
     let upstream = Upstream::start("/nonexistent".into()).await;
     let world = mirroring(&[&upstream], more);
     let mut images = Images::default();
@@ -274,7 +274,7 @@ async fn the_limit_holds_and_a_waiting_machine_has_its_own() {
     until(|| netboot.cache().fetching.is_some_and(|fetching| fetching.rate > 0)).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (sent, seconds) = (upstream.sent(), begin.elapsed().as_secs_f64());
-    let fetched = netboot.running.shared.cache.as_ref().unwrap().fetcher.limiter.fetched();
+    let fetched = netboot.running.shared.cache.as_ref().unwrap().limiter.fetched();
     assert!((fetched as f64) < 100_000.0 * seconds + 200_000.0, "{fetched} in {seconds} s ({sent} sent)");
     let fetching = netboot.cache().fetching.unwrap();
     assert!(fetching.limit == Some(100_000) && fetching.eta_seconds.is_some_and(|eta| eta < 60), "{fetching:?}");
