@@ -40,6 +40,8 @@ pub struct Chunk {
 pub struct Dictionary {
     /// The chunks, in the order of the file.
     pub chunks: Vec<Chunk>,
+    /// What the source is made of, from its first byte on: indexes of `chunks`.
+    pub order: Vec<u32>,
     /// Bytes of the whole unpacked source.
     pub source: u64,
 }
@@ -100,13 +102,21 @@ fn decide(dictionary: ChunkDictionary, header: u64) -> Result<Dictionary, String
         chunks.push(Chunk { at, stored, size, hash, packed });
     }
     let mut source = 0u64;
-    for index in dictionary.rebuild_order {
+    for &index in &dictionary.rebuild_order {
         let chunk = chunks.get(index as usize).ok_or_else(|| format!("it names chunk {index}, which it has not"))?;
         source = source.checked_add(u64::from(chunk.size)).ok_or("its source is too long")?;
     }
     if source != dictionary.source_total_size {
         return Err(format!("its chunks come to {source} bytes, it says {}", dictionary.source_total_size));
     }
+    // The dictionary may list them in another order than the file has them.
+    let mut places: Vec<u32> = (0..u32::try_from(chunks.len()).map_err(|_| "it has too many chunks")?).collect();
+    places.sort_by_key(|index| chunks[*index as usize].at);
+    let mut sorted = vec![0; places.len()];
+    for (place, index) in (0u32..).zip(&places) {
+        sorted[*index as usize] = place;
+    }
+    let order = dictionary.rebuild_order.iter().map(|index| sorted[*index as usize]).collect();
     chunks.sort_by_key(|chunk| chunk.at);
     let mut end = header;
     for chunk in &chunks {
@@ -115,7 +125,7 @@ fn decide(dictionary: ChunkDictionary, header: u64) -> Result<Dictionary, String
         }
         end += u64::from(chunk.stored);
     }
-    Ok(Dictionary { chunks, source })
+    Ok(Dictionary { chunks, order, source })
 }
 
 /// A chunk's content against its digest. Never unpacks more than the declared size and one byte.
@@ -175,7 +185,12 @@ mod tests {
         let header = header(&dictionary());
         let read = read_header(&header).unwrap();
         assert_eq!(header_length(header[..FIRST_BYTES].try_into().unwrap()), Some(header.len() as u64));
-        assert_eq!((read.chunks.len(), read.source), (2, 7));
+        assert_eq!((read.chunks.len(), read.source, read.order), (2, 7, vec![0, 1, 0]));
+        // Listed the other way round.
+        let mut turned = dictionary();
+        turned.chunk_descriptors.swap(0, 1);
+        turned.rebuild_order = vec![1, 0, 1];
+        assert_eq!(read_header(&self::header(&turned)).unwrap().order, [0, 1, 0]);
         check_chunk(&read.chunks[0], b"abc", &mut Vec::new()).unwrap();
         assert!(check_chunk(&read.chunks[0], b"abd", &mut Vec::new()).unwrap_err().contains("digest"));
     }

@@ -46,6 +46,10 @@ pub struct Assignment {
     /// The image, on `install`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageRef>,
+    /// Base URLs of other places that have the repository's archives, for when the store's fails in the middle of an install. Plain HTTP
+    /// and addresses, no names: the installer asks no DNS, and what comes is checked by its digests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
     /// Where the agent reaches the registrar: netboot's blind relays, in order of preference.
     #[serde(default)]
     pub registrars: Vec<RegistrarEndpoint>,

@@ -251,6 +251,7 @@ fn assignment_documents() {
             reason: "this store needs a k8s-worker".into(),
             store: Some("store-0042".into()),
             image: Some(image()),
+            mirrors: vec!["http://198.51.100.7/repo/".into()],
             registrars: vec![RegistrarEndpoint {
                 relay: "10.77.0.2:7443".into(),
                 server_name: "registrar.region.example".into(),

@@ -155,20 +155,26 @@ impl Target {
         self.write(&mut table)
     }
 
-    /// Makes the disk one that a BIOS starts: the core image first, and when that is on the disk the boot code.
+    /// Writes GRUB's core image, which nothing starts before [`Self::write_boot_sector`].
     ///
     /// # Errors
     /// When the core image does not fit its partition, or writing fails.
-    pub fn write_bios_boot(&mut self, boot_sector: &[u8], core: &[u8]) -> Result<()> {
+    pub fn write_bios_core(&mut self, core: &[u8]) -> Result<()> {
         let (first, sectors, _) = self.partition(Role::BiosBoot)?;
         let room = sectors * u64::from(self.sector_bytes);
         if first != bios::CORE_LBA || core.len() as u64 > room {
             bail!("GRUB's core image ({} bytes) does not fit the {room} bytes at sector {first}", core.len());
         }
-        let code = boot_sector.get(..bios::BOOT_CODE_BYTES).context("the boot sector is too short")?;
         self.file.write_all_at(core, first * u64::from(self.sector_bytes)).context("writing GRUB's core image")?;
-        self.file.sync_all().context("syncing GRUB's core image")?;
-        self.write_boot_code(code)
+        self.file.sync_all().context("syncing GRUB's core image")
+    }
+
+    /// Makes the disk one that a BIOS starts: the boot code, when everything else is on the disk.
+    ///
+    /// # Errors
+    /// When it is too short, or writing fails.
+    pub fn write_boot_sector(&mut self, boot_sector: &[u8]) -> Result<()> {
+        self.write_boot_code(boot_sector.get(..bios::BOOT_CODE_BYTES).context("the boot sector is too short")?)
     }
 
     /// Writes the first bytes of the disk, up to the disk's signature and the protective partition table.
@@ -217,9 +223,18 @@ impl Target {
         GPT::read_from(&mut self.file, u64::from(self.sector_bytes)).context("reading the partition table")
     }
 
+    /// Writes the copy at the disk's end, and when that is on the disk for good the table at its beginning: whenever the power goes, one
+    /// of them is whole, and it says what was before or what is to be.
     fn write(&mut self, table: &mut GPT) -> Result<()> {
-        table.write_into(&mut self.file).context("writing the partition table")?;
-        self.file.sync_all().context("syncing the partition table")?;
+        let entries: Vec<GPTPartitionEntry> = table.iter().map(|(_, entry)| entry.clone()).collect();
+        let sector = u64::from(self.sector_bytes);
+        let mut copy = table.header.clone();
+        (copy.primary_lba, copy.backup_lba) = (table.header.backup_lba, table.header.primary_lba);
+        copy.partition_entry_lba = table.header.last_usable_lba + 1;
+        for header in [&mut copy, &mut table.header] {
+            header.write_into(&mut self.file, sector, &entries).context("writing the partition table")?;
+            self.file.sync_all().context("syncing the partition table")?;
+        }
         if self.is_device {
             gptman::linux::reread_partition_table(&mut self.file)
                 .context("telling the kernel about the new partitions")?;
@@ -310,15 +325,14 @@ mod tests {
         assert_eq!(before[450], 0xee, "a protective partition");
 
         let core: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        target.write_bios_boot(&[7; 512], &core).unwrap();
+        target.write_bios_core(&core).unwrap();
+        assert_eq!(sector(0), before, "nothing starts yet");
+        target.write_boot_sector(&[7; 512]).unwrap();
         let after = sector(0);
         assert_eq!((&after[..440], &after[440..]), (&[7; 440][..], &before[440..]));
         assert_eq!(sector(40)[..], core[..512]);
         assert_eq!(probe::content(&path), DiskContent::HalfInstall { owner: None });
-        assert!(
-            target.write_bios_boot(&[7; 512], &vec![0; 1 << 20]).is_err(),
-            "it would reach into the next partition"
-        );
+        assert!(target.write_bios_core(&vec![0; 1 << 20]).is_err(), "it would reach into the next partition");
     }
 
     #[test]

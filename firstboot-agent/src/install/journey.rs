@@ -2,7 +2,7 @@
 
 use super::{
     archive, esp,
-    medium::Origin,
+    medium::{self, Origin},
     network::Lan,
     permission::Permission,
     repository::Repository,
@@ -59,7 +59,10 @@ pub async fn attempt(
         return restart_into_disk(reporter, &facts, &me, &way).await;
     };
     let owner = way.owner(&assignment);
-    let source = way.source();
+    let (source, mut sources) = (way.source(), way.sources(&assignment));
+    // A stick that was forgotten in the machine may have what a broken line does not bring.
+    let medium = if matches!(way, Way::Store(_)) { medium::find(origin, false).await } else { None };
+    sources.extend(medium.iter().filter(|found| found.medium.offline).map(medium::Found::source));
 
     // Before the plan: the manifest says which disks may be used. What is wrong with it belongs to the fetching.
     let (repository, manifest) = match describe(&source, floor, &image).await {
@@ -78,7 +81,7 @@ pub async fn attempt(
     if permit.is_some() {
         permission.used();
     }
-    reporter.step(Step::Install, "fetching the system", install(reporter, &source, &manifest, &target)).await?;
+    reporter.step(Step::Install, "fetching the system", install(reporter, &sources, &manifest, &target)).await?;
     reporter
         .step(
             Step::Verify,
@@ -225,13 +228,13 @@ async fn describe(
 
 async fn install(
     reporter: &Reporter,
-    source: &Source,
+    sources: &[Source],
     manifest: &ImageManifest,
     target: &Target,
 ) -> Result<((), String), Failure> {
     let (data, tree) = (target.node(Role::RootA).code("install")?, target.node(Role::VerityA).code("install")?);
-    let written = archive::install(reporter, source, manifest, &data, &tree).await.code("install")?;
-    Ok(((), format!("{} {} is on the disk ({} MiB)", manifest.template, manifest.image_version, written >> 20)))
+    let installed = archive::install(reporter, sources, manifest, &data, &tree).await.code("install")?;
+    Ok(((), format!("{} {} is on the disk ({installed})", manifest.template, manifest.image_version)))
 }
 
 async fn verify(
@@ -257,12 +260,11 @@ async fn verify(
     });
     checked.await.code("verify")?.code("verify")?;
 
-    // From here on the disk becomes bootable. The order matters: state first, the slot's mark next, the files that
-    // the firmware finds last.
+    // From here on the disk becomes bootable. The order matters: what is started first, then the mark that it is complete, then
+    // what starts it. A disk that says complete can start, whenever the power goes; one that starts sooner is an installer.
     let ca = repository.target(&manifest.registrar_ca).await.code("registrar-ca")?;
     let record = InstallRecord::new(manifest, Some(attempt), repository.versions(), owner);
     state::fill(&target.node(Role::State).code("state")?, &ca, &record).code("state")?;
-    target.complete_slot_a(&manifest.root.root_hash).code("partition")?;
     let uki = repository.target(&manifest.uki).await.code("boot-files")?;
     let esp = target.node(Role::Esp).code("boot-files")?;
     match &manifest.bios {
@@ -270,11 +272,14 @@ async fn verify(
             let boot_sector = repository.target(&files.boot_sector).await.code("boot-files")?;
             let core = repository.target(&files.core).await.code("boot-files")?;
             esp::fill_for_bios(&esp, &uki).code("boot-files")?;
-            target.write_bios_boot(&boot_sector, &core).code("boot-entry")?;
+            target.write_bios_core(&core).code("boot-files")?;
+            target.complete_slot_a(&manifest.root.root_hash).code("partition")?;
+            target.write_boot_sector(&boot_sector).code("boot-entry")?;
         }
         _ => {
             let loader = repository.target(&manifest.boot_loader).await.code("boot-files")?;
             esp::fill(&esp, &manifest.image_version, &uki, &loader).code("boot-files")?;
+            target.complete_slot_a(&manifest.root.root_hash).code("partition")?;
             esp::boot_next(target).code("boot-entry")?;
         }
     }

@@ -29,7 +29,7 @@ impl Repository {
     pub async fn load(source: &Source, root: &[u8], floor: &TrustFloor) -> Result<Self> {
         let base = source.url()?;
         let expiration = match source {
-            Source::Store(_) => ExpirationEnforcement::Safe,
+            Source::Store(_) | Source::Mirror(..) => ExpirationEnforcement::Safe,
             Source::Folder(_) => ExpirationEnforcement::Unsafe,
         };
         let loader = RepositoryLoader::new(&root, base.join("metadata/")?, base.join("targets/")?)
@@ -125,11 +125,12 @@ impl Transport for Reader {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         let failed = |error| TransportError::new_with_cause(TransportErrorKind::Other, url.as_str(), error);
         url.path().clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
-        let netboot = match &self.source {
-            Source::Store(netboot) => netboot,
+        let http = match &self.source {
+            Source::Store(netboot) => netboot.http(),
+            Source::Mirror(http, _) => http,
             Source::Folder(_) => return FilesystemTransport.fetch(url).await,
         };
-        let answer = netboot.http().get(url.clone()).send().await.map_err(failed)?;
+        let answer = http.get(url.clone()).send().await.map_err(failed)?;
         match answer.status().as_u16() {
             200 => {}
             // The role's next version does not exist yet: that is how TUF finds the newest root.

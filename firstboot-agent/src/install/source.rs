@@ -18,11 +18,19 @@ const PART: usize = 256 << 10;
 pub enum Source {
     /// netboot's, over HTTP.
     Store(Netboot),
+    /// Somewhere else, over HTTP, with the base URL without a slash at its end.
+    Mirror(reqwest::Client, String),
     /// A folder, with an absolute path.
     Folder(PathBuf),
 }
 
 impl Source {
+    /// A mirror at this base URL.
+    #[must_use]
+    pub fn mirror(http: reqwest::Client, base: &Url) -> Self {
+        Self::Mirror(http, base.as_str().trim_end_matches('/').to_owned())
+    }
+
     /// The repository's address, with a slash at its end.
     ///
     /// # Errors
@@ -30,6 +38,7 @@ impl Source {
     pub fn url(&self) -> Result<Url> {
         match self {
             Self::Store(netboot) => Ok(Url::parse(&format!("{}/repo/", netboot.base()))?),
+            Self::Mirror(_, base) => Ok(Url::parse(&format!("{base}/"))?),
             Self::Folder(path) => Url::from_directory_path(path).ok().context("the repository's path is not absolute"),
         }
     }
@@ -39,6 +48,7 @@ impl Source {
     pub fn place(&self, path: &str) -> String {
         match self {
             Self::Store(netboot) => format!("{}/repo/{path}", netboot.base()),
+            Self::Mirror(_, base) => format!("{base}/{path}"),
             Self::Folder(folder) => folder.join(path).display().to_string(),
         }
     }
@@ -49,14 +59,8 @@ impl Source {
     /// When it is not there, cannot be read, or netboot does not deliver ranges.
     pub async fn open(&self, path: &str, from: u64, last: Option<u64>) -> Result<Body> {
         match self {
-            Self::Store(netboot) => {
-                let url = self.place(path);
-                let last = last.map_or(String::new(), |last| last.to_string());
-                let request = netboot.http().get(&url).header("Range", format!("bytes={from}-{last}"));
-                let answer = request.send().await?.error_for_status()?;
-                ensure!(answer.status().as_u16() == 206, "{url} does not deliver ranges");
-                Ok(Body::Http(answer))
-            }
+            Self::Store(netboot) => get(netboot.http(), &self.place(path), from, last).await,
+            Self::Mirror(http, _) => get(http, &self.place(path), from, last).await,
             Self::Folder(folder) => {
                 let inside = Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
                 ensure!(inside, "{path} is no path inside the repository");
@@ -67,6 +71,14 @@ impl Source {
             }
         }
     }
+}
+
+async fn get(http: &reqwest::Client, url: &str, from: u64, last: Option<u64>) -> Result<Body> {
+    let last = last.map_or(String::new(), |last| last.to_string());
+    let request = http.get(url).header("Range", format!("bytes={from}-{last}"));
+    let answer = request.send().await?.error_for_status()?;
+    ensure!(answer.status().as_u16() == 206, "{url} does not deliver ranges");
+    Ok(Body::Http(answer))
 }
 
 /// Bytes that are coming.

@@ -15,6 +15,10 @@ use contracts::{
     facts::{MachineFacts, Owner},
     manifest::TrustFloor,
 };
+use url::{Host, Url};
+
+/// More mirrors than this are not asked.
+const MOST_MIRRORS: usize = 8;
 
 /// One of the two.
 #[derive(Debug)]
@@ -67,6 +71,16 @@ impl Way {
         }
     }
 
+    /// Where the archive may come from, in the order of asking: the repository itself, then the mirrors that the order names.
+    #[must_use]
+    pub fn sources(&self, assignment: &Assignment) -> Vec<Source> {
+        let mirrors = match self {
+            Self::Store(lan) => mirrors(&assignment.mirrors, lan.netboot.http()),
+            Self::Medium(_) => Vec::new(),
+        };
+        std::iter::once(self.source()).chain(mirrors).collect()
+    }
+
     /// Whose the install becomes. Without a store nobody's yet: the installed system writes it down when it meets its store.
     #[must_use]
     pub fn owner(&self, assignment: &Assignment) -> Option<Owner> {
@@ -75,6 +89,13 @@ impl Way {
             Self::Medium(_) => None,
         }
     }
+}
+
+/// Only plain HTTP to an address: the installer has no certificates and asks no DNS.
+fn mirrors(urls: &[String], http: &reqwest::Client) -> Vec<Source> {
+    let usable = |url: &&Url| url.scheme() == "http" && !matches!(url.host(), None | Some(Host::Domain(_)));
+    let urls: Vec<Url> = urls.iter().take(MOST_MIRRORS).filter_map(|url| Url::parse(url).ok()).collect();
+    urls.iter().filter(usable).map(|url| Source::mirror(http.clone(), url)).collect()
 }
 
 /// The order that an offline medium is: install its one image, on a disk that holds nobody's data and no finished install. Where this
@@ -94,6 +115,7 @@ pub fn order_of(medium: &contracts::medium::Medium, facts: &MachineFacts) -> Ass
         reason: reason.into(),
         store: None,
         image: Some(medium.image.clone()),
+        mirrors: Vec::new(),
         registrars: Vec::new(),
         fleet: Vec::new(),
     }
@@ -130,6 +152,22 @@ mod tests {
             disks: vec![disk],
             ..MachineFacts::default()
         }
+    }
+
+    #[test]
+    fn mirrors_are_addresses_that_speak_plain_http() {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let named = [
+            "http://198.51.100.7/repo",
+            "http://[2001:db8::7]:8080/a/",
+            "https://198.51.100.7/",
+            "http://cdn.example/",
+            "x",
+        ];
+        let client = crate::net::client::Netboot::new("http://192.0.2.1").unwrap();
+        let found = mirrors(&named.map(String::from), client.http());
+        let places: Vec<String> = found.iter().map(|source| source.place("archives/a")).collect();
+        assert_eq!(places, ["http://198.51.100.7/repo/archives/a", "http://[2001:db8::7]:8080/a/archives/a"]);
     }
 
     #[test]

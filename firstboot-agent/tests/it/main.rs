@@ -6,6 +6,7 @@ mod events;
 mod media;
 mod metadata;
 mod old_states;
+mod resumed;
 mod shop;
 mod streams;
 mod targets;

@@ -37,6 +37,7 @@ const DATA: usize = 768 << 10;
 const TREE: usize = 16 << 10;
 
 /// How a served file is changed.
+#[derive(Clone)]
 pub(crate) enum Lie {
     /// One byte at this place, counted from the end when negative.
     Flip(i64),
@@ -74,13 +75,22 @@ impl Outcome {
 
 impl Shop {
     pub(crate) async fn new() -> Self {
+        Self::with(DATA, 32 << 10).await
+    }
+
+    /// With an image of many runs, whose chunks end nowhere in particular.
+    pub(crate) async fn large() -> Self {
+        Self::with(12 << 20, 30_001).await
+    }
+
+    async fn with(data: usize, chunk: usize) -> Self {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let folder = tempfile::tempdir().unwrap();
         // Half of it compresses well, half of it hardly: both kinds of chunks occur.
-        let noise = (0..DATA as u32 / 2).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ (n >> 9) as u8);
-        let text = b"all that glitters is not gold; ".iter().copied().cycle().take(DATA / 2 + TREE);
+        let noise = (0..data as u32 / 2).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8 ^ (n >> 9) as u8);
+        let text = b"all that glitters is not gold; ".iter().copied().cycle().take(data / 2 + TREE);
         let source: Vec<u8> = noise.chain(text).collect();
-        let archive = pack(&source, &folder.path().join("archive")).await;
+        let archive = pack_in(&source, &folder.path().join("archive"), chunk).await;
         fs::create_dir_all(folder.path().join("archives")).unwrap();
         fs::rename(folder.path().join("archive"), folder.path().join(&archive.path)).unwrap();
         let manifest = ImageManifest {
@@ -89,7 +99,7 @@ impl Shop {
             template: "k8s-worker".into(),
             image_version: "1".into(),
             architecture: "x86_64".into(),
-            root: Root { data_bytes: DATA as u64, hash_bytes: TREE as u64, root_hash: "0".repeat(64) },
+            root: Root { data_bytes: data as u64, hash_bytes: TREE as u64, root_hash: "0".repeat(64) },
             archive,
             uki: "images/k8s-worker/1/uki.efi".into(),
             boot_loader: "boot".into(),
@@ -142,7 +152,7 @@ impl Shop {
             let repository = Repository::load(source, &self.signer.root(), &self.floor).await?;
             let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
             let manifest = repository.manifest(&image).await?;
-            archive::install(&reporter, source, &manifest, &data, &tree).await?;
+            archive::install(&reporter, std::slice::from_ref(source), &manifest, &data, &tree).await?;
             repository.target(&manifest.uki).await?;
             anyhow::Ok(())
         };
@@ -157,10 +167,55 @@ impl Shop {
     }
 }
 
+/// Two partitions that stay, with room for a journal.
+pub(crate) struct Disk {
+    _folder: TempDir,
+    pub(crate) data: PathBuf,
+    pub(crate) tree: PathBuf,
+}
+
+impl Disk {
+    pub(crate) fn new(shop: &Shop) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, tree) = (folder.path().join("data"), folder.path().join("tree"));
+        // A used disk.
+        fs::write(&data, vec![0xee; shop.source.len()]).unwrap();
+        fs::write(&tree, vec![0xee; TREE + (2 << 20)]).unwrap();
+        Self { _folder: folder, data, tree }
+    }
+
+    /// Installs from these sources, each of which may lie about files whose path holds the word beside it.
+    pub(crate) async fn install(
+        &self,
+        shop: &Shop,
+        sources: &[(Option<Lie>, &str)],
+    ) -> anyhow::Result<archive::Installed> {
+        let mut served = Vec::new();
+        for (lie, of) in sources {
+            let folder = shop.folder.path().to_owned();
+            let base = serve(folder, (*of).to_owned(), lie.clone(), Arc::default()).await;
+            served.push(Source::Store(Netboot::new(&base).unwrap()));
+        }
+        let reporter = Reporter::new(uuid::Uuid::new_v4());
+        archive::install(&reporter, &served, &shop.manifest, &self.data, &self.tree).await
+    }
+
+    /// What lies where the image should be.
+    pub(crate) fn content(&self, shop: &Shop) -> Vec<u8> {
+        let (data, tree) = (fs::read(&self.data).unwrap(), fs::read(&self.tree).unwrap());
+        let data_bytes = usize::try_from(shop.manifest.root.data_bytes).unwrap();
+        [&data[..data_bytes], &tree[..shop.source.len() - data_bytes]].concat()
+    }
+}
+
 /// Packs an archive in small chunks.
 pub(crate) async fn pack(source: &[u8], path: &std::path::Path) -> Archive {
+    pack_in(source, path, 32 << 10).await
+}
+
+async fn pack_in(source: &[u8], path: &std::path::Path, chunk: usize) -> Archive {
     let options = CreateArchiveOptions {
-        chunker_config: chunker::Config::FixedSize(32 << 10),
+        chunker_config: chunker::Config::FixedSize(chunk),
         chunk_hash_length: 32,
         compression: Some(Compression::zstd(3).unwrap()),
         ..CreateArchiveOptions::default()

@@ -121,6 +121,16 @@ impl RawCache {
     }
 }
 
+impl CacheConfig {
+    /// What a machine may ask itself when this store's netboot fails it in the middle of an install: upstreams that want neither a
+    /// certificate nor a name looked up.
+    #[must_use]
+    pub fn mirrors(&self) -> Vec<String> {
+        let plain = |url: &&Url| url.scheme() == "http" && !matches!(url.host(), None | Some(url::Host::Domain(_)));
+        self.upstreams.iter().filter(plain).map(Url::to_string).collect()
+    }
+}
+
 impl Default for CacheConfig {
     fn default() -> Self {
         RawCache::default().validate().unwrap_or_else(|(field, problem)| unreachable!("{field}: {problem}"))
@@ -249,6 +259,13 @@ fn offset(text: &str) -> Option<i16> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn machines_hear_of_upstreams_that_they_can_use() {
+        let upstreams = ["http://198.51.100.7/repo/", "https://198.51.100.8/repo/", "http://cdn.example/repo/"];
+        let raw = RawCache { upstreams: upstreams.map(String::from).into(), ..RawCache::default() };
+        assert_eq!(raw.validate().unwrap().mirrors(), ["http://198.51.100.7/repo/"]);
+    }
 
     #[test]
     fn units() {

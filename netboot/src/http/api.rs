@@ -127,7 +127,8 @@ pub async fn machines(
     let server_name = shared.credential.server_name.clone();
     let registrars = vec![RegistrarEndpoint { relay, server_name }];
     let fleet = shared.store.with(|roster| roster.orders(mac));
-    Ok(Json(Assignment { registrars, store: Some(store), fleet, ..verdict.assignment }))
+    let mirrors = shared.config.now().cache.mirrors();
+    Ok(Json(Assignment { registrars, store: Some(store), fleet, mirrors, ..verdict.assignment }))
 }
 
 /// An assignment, and what the ledger is to note before it is given.
@@ -161,6 +162,7 @@ fn decide(roster: &Roster, mac: Mac, report: &MachineReport, asker: Asker<'_>) -
             reason,
             store: None,
             image: None,
+            mirrors: vec![],
             registrars: vec![],
             fleet: vec![],
         },
