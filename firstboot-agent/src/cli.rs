@@ -3,7 +3,7 @@
 use crate::{
     boot,
     disk::{plan::Identity, show},
-    facts, service,
+    facts, image, service,
 };
 use clap::{Args, Parser, Subcommand};
 use contracts::disks::DiskPolicy;
@@ -36,6 +36,9 @@ enum Command {
     ///
     /// Ends with 0 when a disk would be chosen and with 1 when none would be.
     Plan(PlanArguments),
+    /// Write an image onto two partitions as the installer does, or verify what is there; prints JSON.
+    #[command(subcommand)]
+    Image(image::Command),
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Service => service::run(),
         Command::Facts { listen } => facts::print(Duration::from_secs(listen.into())),
         Command::Plan(arguments) => plan(&arguments),
+        Command::Image(command) => image::run(&command).map(|outcome| print(&outcome)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +78,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's product")]
+fn print(outcome: &str) {
+    println!("{outcome}");
 }
 
 #[expect(clippy::print_stdout, reason = "the command's product")]

@@ -20,6 +20,7 @@ pub mod efi;
 pub mod facts;
 pub mod failure;
 pub mod fleet;
+pub mod image;
 pub mod install;
 pub mod net;
 pub mod report;

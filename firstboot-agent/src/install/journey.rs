@@ -15,6 +15,7 @@ use crate::{
     disk::{layout::Role, plan::Identity, table::Target},
     efi, facts,
     failure::{Coded, Failure},
+    image,
     net::lldp,
     report::Reporter,
     verity,
@@ -90,6 +91,9 @@ pub async fn attempt(
         )
         .await?;
 
+    if let Some(bytes) = image::peak_memory() {
+        console::line(&format!("at most {} MiB of memory were used", bytes >> 20));
+    }
     reporter.started(Step::Restart, "starting from the disk");
     let told = matches!(way, Way::Store(_)) && reporter.flush(FLUSH_LIMIT).await;
     if !told && let Err(error) = target.node(Role::State).and_then(|node| state::keep_events(&node, &reporter.unsent()))
