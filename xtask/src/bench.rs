@@ -138,14 +138,16 @@ fn table(rows: &[Row]) -> String {
         "what", "ours", "peer", "ratio", "bar", "holds", "peer is"
     );
     let number = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+    // Of small numbers the digits behind the point are what matters.
+    let some = |value: f64| format!("{value:.*}", if value < 10.0 { 3 } else { 1 });
     for row in rows {
         let _ = writeln!(
             out,
-            "{:<36} {:>8.1} {} {:>8} {} {:>7} {:>8}  {:<5}  {}",
+            "{:<36} {:>8} {} {:>8} {} {:>7} {:>8}  {:<5}  {}",
             row.what,
-            row.ours,
+            some(row.ours),
             row.unit,
-            number(row.peer, 1),
+            row.peer.map_or("-".into(), some),
             row.unit,
             number(row.ratio, 2),
             row.bar.map_or("-".into(), |bar| format!("{} {bar}", row.op)),

@@ -1,7 +1,8 @@
 //! A small durable map in one file: what must outlive SIGKILL and a power cut.
 //!
 //! A commit is one record at the end of the file (`format`), synced before anybody is told. Values stay in the file and are read
-//! when they are wanted; keys and places are in memory. When most of the file is of the past it is written anew beside itself and
+//! when they are wanted; keys and places are in memory. Behind the last record lie zeroes, so that most commits change no length:
+//! then the disk has one write to do, and the file system none of its own. When most of the file is of the past it is written anew beside itself and
 //! renamed. A damaged file gives back everything but what was hit; what it looked like is kept for support.
 
 pub mod format;
@@ -22,6 +23,8 @@ const SMALL: u64 = 256 << 10;
 const LARGEST_FILE: u64 = 64 << 20;
 /// Copies of damaged files that are kept.
 const COPIES: usize = 2;
+/// The file grows by zeroes up to the next multiple of this.
+const RESERVE: u64 = 64 << 10;
 /// Changes in one record of a file that is written anew.
 const AT_ONCE: usize = 256;
 
@@ -64,6 +67,8 @@ pub struct Journal {
     index: BTreeMap<(Table, String), Place>,
     /// Where the next record goes.
     end: u64,
+    /// How long the file is: between `end` and this there are zeroes.
+    length: u64,
     /// Bytes of values and keys that are not of the past.
     live: u64,
     /// The file's end is not known to be on the disk: it is written anew before anything else.
@@ -91,12 +96,14 @@ impl Journal {
             file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
         }
         let found = scan(&bytes);
-        let mut recovery = Recovery { torn: found.torn as u64, ..Recovery::default() };
+        let behind = bytes[found.end..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let mut recovery = Recovery { torn: behind as u64, ..Recovery::default() };
         let mut journal = Self {
             path: path.to_owned(),
             file,
             index: BTreeMap::new(),
             end: 0,
+            length,
             live: 0,
             doubtful: false,
             rewrite_at: 0,
@@ -116,6 +123,7 @@ impl Journal {
             journal.rewrite().map_err(unwritable)?;
         } else if recovery.torn > 0 {
             journal.file.set_len(journal.end).and_then(|()| journal.file.sync_all()).map_err(unwritable)?;
+            journal.length = journal.end;
         }
         if length == 0 {
             // A disk that takes nothing is found now, and not when the first machine has something to say.
@@ -163,13 +171,32 @@ impl Journal {
         if self.doubtful {
             self.rewrite()?;
         }
-        let written = self.file.write_all_at(record, self.end).and_then(|()| self.file.sync_data());
-        if written.is_err() {
-            // After a failed fsync Linux may have thrown the pages away and forgotten it: only a new file is certain.
-            self.doubtful = true;
-            let _ = self.file.set_len(self.end);
+        let (end, longer) = (self.end + record.len() as u64, self.longer(record));
+        let written = match &longer {
+            // Where there is no room for zeroes there may be some for the record.
+            Some(longer) if self.file.write_all_at(longer, self.end).is_ok() => Ok(end.next_multiple_of(RESERVE)),
+            _ => self.file.write_all_at(record, self.end).map(|()| end.max(self.length)),
+        };
+        match written.and_then(|length| self.file.sync_data().map(|()| length)) {
+            Ok(length) => self.length = length,
+            Err(error) => {
+                // After a failed fsync Linux may have thrown the pages away and forgotten it: only a new file is certain.
+                self.doubtful = true;
+                let _ = self.file.set_len(self.end);
+                return Err(error);
+            }
         }
-        written
+        Ok(())
+    }
+
+    /// A record that does not fit into the file as it is, with zeroes behind it.
+    fn longer(&self, record: &[u8]) -> Option<Vec<u8>> {
+        let end = self.end + record.len() as u64;
+        let room = usize::try_from(end.next_multiple_of(RESERVE) - self.end).ok().filter(|_| end > self.length)?;
+        let mut bytes = Vec::with_capacity(room);
+        bytes.extend_from_slice(record);
+        bytes.resize(room, 0);
+        Some(bytes)
     }
 
     /// A key's value.
@@ -193,7 +220,7 @@ impl Journal {
         self.index.range(of).map(|((_, key), _)| key.as_str())
     }
 
-    /// How many bytes the file has.
+    /// How many bytes of the file have content.
     #[must_use]
     pub const fn file_bytes(&self) -> u64 {
         self.end
@@ -239,7 +266,8 @@ impl Journal {
         file.sync_all()?;
         std::fs::rename(&beside, &self.path)?;
         sync_folder(&self.path)?;
-        (self.file, self.index, self.end, self.doubtful, self.rewrite_at) = (file, index, end, false, 0);
+        (self.file, self.index, self.end, self.length) = (file, index, end, end);
+        (self.doubtful, self.rewrite_at) = (false, 0);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use super::{
     ears::{self, Ear},
     lease_service,
     lease_store::LeaseStore,
+    lease_writer::LeaseWriter,
     patience::Patience,
     probe,
 };
@@ -117,7 +118,11 @@ impl Opened {
                 let running = server.running(Instant::now());
                 tracing::info!("DHCP on {interface}: {first} to {last} are lent, {running} leases run");
                 let ears = ears::Server::new(*opened).context(take)?;
-                tasks.spawn(lease_service::run(shared, ears, server, store, stop));
+                let mouth = || ears.mouth().context("a socket cannot be used twice");
+                let (leases, writer) = LeaseWriter::new(store, mouth()?, shared.address);
+                tasks.spawn_blocking(|| writer.run());
+                let mouth = mouth()?;
+                tasks.spawn(lease_service::run(shared, (ears, mouth), server, leases, stop));
             }
             Self::Nothing => {
                 tracing::info!("DHCP is not heard on {interface}: boot clients are served on port 4011 alone")

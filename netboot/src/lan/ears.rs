@@ -15,7 +15,7 @@ use std::{
     io::{self, IoSlice},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::Range,
-    os::fd::AsRawFd,
+    os::fd::{AsFd as _, AsRawFd},
 };
 use tokio::{io::Interest, net::UdpSocket};
 
@@ -83,7 +83,7 @@ pub fn server(interface: &str, port: u16) -> Result<OpenedServer, SocketError> {
 pub struct Server {
     /// Port 67.
     pub clients: UdpSocket,
-    /// Hears what other servers send to clients; sends to clients that have no address yet.
+    /// Hears what other servers send to clients. What is sent to clients that have no address yet goes out here.
     pub frames: UdpSocket,
     /// Hears ARP.
     pub arp: UdpSocket,
@@ -104,28 +104,50 @@ impl Server {
         Ok(Self { clients: clients?, frames: frames?, arp: arp?, mac, port })
     }
 
-    /// Sends an answer from this address.
+    /// Something else that answers through the same sockets.
     ///
     /// # Errors
-    /// The kernel's.
-    pub async fn say(&self, bytes: &[u8], from: Ipv4Addr, to: Destination) -> io::Result<()> {
-        match to {
-            Destination::Ip(to) => send_from(&self.clients, bytes, from, to).await,
-            Destination::Link(card, to) => {
-                let frame = frames::frame(self.mac, card, SocketAddrV4::new(from, self.port), to, bytes);
-                let frame = frame.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-                self.frames.async_io(Interest::WRITABLE, || send_frame(&self.frames, &frame)).await.map(drop)
-            }
-        }
+    /// The kernel's, when there are too many sockets.
+    pub fn mouth(&self) -> io::Result<Mouth> {
+        let clients = self.clients.as_fd().try_clone_to_owned()?.into();
+        let frames = self.frames.as_fd().try_clone_to_owned()?.into();
+        Ok(Mouth { clients, frames, mac: self.mac, port: self.port })
     }
 }
 
-/// Puts a frame on the wire, without waiting.
-///
-/// # Errors
-/// The kernel's; `WouldBlock` when its queue is full.
-pub fn send_frame(socket: &UdpSocket, frame: &[u8]) -> io::Result<usize> {
-    Ok(nix::sys::socket::send(socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?)
+/// Sends a DHCP server's answers, without a runtime and without waiting.
+#[derive(Debug)]
+pub struct Mouth {
+    clients: std::net::UdpSocket,
+    frames: std::net::UdpSocket,
+    mac: Mac,
+    port: u16,
+}
+
+impl Mouth {
+    /// Sends an answer from this address.
+    ///
+    /// # Errors
+    /// The kernel's; `WouldBlock` when its queue is full.
+    pub fn say(&self, bytes: &[u8], from: Ipv4Addr, to: Destination) -> io::Result<()> {
+        match to {
+            Destination::Ip(to) => give_from(&self.clients, bytes, from, to).map(drop),
+            Destination::Link(card, to) => {
+                let frame = frames::frame(self.mac, card, SocketAddrV4::new(from, self.port), to, bytes);
+                let frame = frame.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+                self.frame(&frame)
+            }
+        }
+    }
+
+    /// Puts a frame on the wire.
+    ///
+    /// # Errors
+    /// The kernel's; `WouldBlock` when its queue is full.
+    pub fn frame(&self, frame: &[u8]) -> io::Result<()> {
+        nix::sys::socket::send(self.frames.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
 }
 
 /// Whether any socket of this network namespace has a UDP port, from /proc/net/udp (proc(5)).
@@ -225,17 +247,18 @@ impl Ear {
 
 /// Sends from the configured address, which need not be the interface's first.
 async fn send_from(socket: &UdpSocket, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
+    socket.async_io(Interest::WRITABLE, || give_from(socket, bytes, from, to)).await.map(drop)
+}
+
+fn give_from(socket: &impl AsRawFd, bytes: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<usize> {
     let info = nix::libc::in_pktinfo {
         ipi_ifindex: 0,
         ipi_spec_dst: nix::libc::in_addr { s_addr: u32::from(from).to_be() },
         ipi_addr: nix::libc::in_addr { s_addr: 0 },
     };
     let to = SockaddrIn::from(to);
-    let send = || {
-        let (part, control) = ([IoSlice::new(bytes)], [ControlMessage::Ipv4PacketInfo(&info)]);
-        sendmsg(socket.as_raw_fd(), &part, &control, MsgFlags::empty(), Some(&to)).map_err(io::Error::from)
-    };
-    socket.async_io(Interest::WRITABLE, send).await.map(drop)
+    let (part, control) = ([IoSlice::new(bytes)], [ControlMessage::Ipv4PacketInfo(&info)]);
+    sendmsg(socket.as_raw_fd(), &part, &control, MsgFlags::MSG_DONTWAIT, Some(&to)).map_err(io::Error::from)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Mode `dhcp`: the shell around [`crate::proto::dhcp::lease`].
 //!
-//! Packets that came in together are decided together, and their leases are written in one transaction: an answer that
-//! needs the disk waits for it, the others do not.
+//! An answer that needs the disk waits for it in a thread of its own (`lease_writer`); the others leave at once.
 
 use super::{
     desk,
-    ears::{self, Server as Ears},
-    lease_store::LeaseStore,
+    ears::{Mouth, Server as Ears},
+    lease_writer::{Handover, Kept},
 };
 use crate::{
     dhcp_server::{self, ByRoster},
@@ -18,7 +17,6 @@ use crate::{
                 answer::{Served, is_probing, probed, serve},
                 rival::{Rival, Turn},
                 server::{PROBE, Server},
-                table::Record,
             },
             packet::Packet,
             survey,
@@ -26,44 +24,40 @@ use crate::{
         frames,
         mac::Mac,
     },
-    shared::{Shared, lock},
+    shared::Shared,
 };
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-/// Packets that are decided together.
+/// Packets that are taken in one go: after that there may be something else to do.
 const TOGETHER: usize = 256;
-
-/// Answers that wait to be sent: at once, and after the disk.
-#[derive(Debug, Default)]
-struct Batch {
-    now: Vec<(Vec<u8>, Destination)>,
-    kept: Vec<(Vec<u8>, Destination)>,
-    records: Vec<Record>,
-}
 
 struct Service {
     shared: Arc<Shared>,
     ears: Ears,
+    mouth: Mouth,
     server: Server,
-    store: Arc<Mutex<LeaseStore>>,
+    leases: Handover,
     rival: Rival,
     /// Addresses that are being probed: until when, and who has answered.
     probes: BTreeMap<Ipv4Addr, (Instant, Option<Mac>)>,
-    batch: Batch,
 }
 
 /// Serves until told to stop.
-pub async fn run(shared: Arc<Shared>, ears: Ears, server: Server, store: LeaseStore, stop: CancellationToken) {
-    let (store, rival, probes, batch) =
-        (Arc::new(Mutex::new(store)), Rival::default(), BTreeMap::new(), Batch::default());
-    let mut service = Service { shared, ears, server, store, rival, probes, batch };
+pub async fn run(
+    shared: Arc<Shared>,
+    (ears, mouth): (Ears, Mouth),
+    server: Server,
+    leases: Handover,
+    stop: CancellationToken,
+) {
+    let (rival, probes) = (Rival::default(), BTreeMap::new());
+    let mut service = Service { shared, ears, mouth, server, leases, rival, probes };
     let (mut clients, mut servers, mut arp) = (vec![0; 2048], vec![0; 2048], [0; 128]);
     loop {
         let deadline = service.deadline();
@@ -74,7 +68,7 @@ pub async fn run(shared: Arc<Shared>, ears: Ears, server: Server, store: LeaseSt
             }),
             received = service.ears.frames.recv(&mut servers) => match received {
                 Ok(length) => {
-                    service.server_says(&servers[..length]).await;
+                    service.server_says(&servers[..length]);
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -90,8 +84,7 @@ pub async fn run(shared: Arc<Shared>, ears: Ears, server: Server, store: LeaseSt
             let Ok((length, source)) = service.ears.clients.try_recv_from(&mut clients) else { break };
             service.client_says(&clients[..length], source);
         }
-        service.time_passes().await;
-        service.send().await;
+        service.time_passes();
     }
 }
 
@@ -126,7 +119,9 @@ impl Service {
             // Somebody else lends the addresses; booting goes on as beside any other DHCP server.
             let outcome = answer(&packet, &arrival, &policy);
             desk::relayed(&shared, &packet, source, replies(&outcome));
-            self.batch.now.extend(dhcp_server::conclude(&shared, Port::Dhcp, source, outcome));
+            if let Some((bytes, destination)) = dhcp_server::conclude(&shared, Port::Dhcp, source, outcome) {
+                self.say(&bytes, destination);
+            }
         } else {
             let served = serve(&mut self.server, now, &packet, &arrival, &policy);
             desk::relayed(&shared, &packet, source, served.outcome.as_ref().is_some_and(replies));
@@ -141,16 +136,19 @@ impl Service {
         }
         let Some(outcome) = served.outcome.filter(|outcome| !is_probing(outcome)) else { return };
         let answer = dhcp_server::conclude(&self.shared, Port::Dhcp, source, outcome);
-        match served.record {
-            None => self.batch.now.extend(answer),
-            Some(record) => {
-                self.batch.records.push(record);
-                self.batch.kept.extend(answer);
+        match (served.record, answer) {
+            (None, None) => {}
+            (None, Some((bytes, destination))) => self.say(&bytes, destination),
+            (Some(record), answer) => {
+                if let Err(kept) = self.leases.give(Kept { record, answer }) {
+                    let subject = kept.record.address.to_string();
+                    dhcp_server::log(&self.shared, &subject, "its lease is not answered: the disk does not follow");
+                }
             }
         }
     }
 
-    async fn server_says(&mut self, frame: &[u8]) {
+    fn server_says(&mut self, frame: &[u8]) {
         let Some(datagram) = frames::read(frame) else { return };
         let Ok(packet) = Packet::read(datagram.payload) else { return };
         let Some(spoken) = survey::read(&packet, *datagram.source.ip()) else { return };
@@ -179,7 +177,7 @@ impl Service {
         }
     }
 
-    async fn time_passes(&mut self) {
+    fn time_passes(&mut self) {
         let now = Instant::now();
         let over: Vec<_> = self.probes.iter().filter(|(_, (until, _))| *until <= now).map(|(a, _)| *a).collect();
         let shared = Arc::clone(&self.shared);
@@ -219,33 +217,14 @@ impl Service {
 
     /// Puts a frame on the wire. A full queue loses it, as the wire might.
     fn frame(&self, frame: &[u8]) {
-        if let Err(error) = ears::send_frame(&self.ears.frames, frame) {
+        if let Err(error) = self.mouth.frame(frame) {
             tracing::warn!("a frame could not be sent: {error}");
         }
     }
 
-    async fn send(&mut self) {
-        let Batch { now, kept, records } = std::mem::take(&mut self.batch);
-        self.say(now).await;
-        if !records.is_empty() {
-            let (store, wall) = (Arc::clone(&self.store), OffsetDateTime::now_utc().unix_timestamp());
-            let written = tokio::task::spawn_blocking(move || lock(&store).keep(wall, &records)).await;
-            match written {
-                Ok(Ok(())) => self.say(kept).await,
-                Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "{} answers are not sent: their leases cannot be kept", kept.len());
-                }
-                Err(error) => tracing::error!("{} answers are not sent: {error}", kept.len()),
-            }
-        }
-    }
-
-    async fn say(&self, answers: Vec<(Vec<u8>, Destination)>) {
-        for (bytes, destination) in answers {
-            if let Err(error) = self.ears.say(&bytes, self.shared.address, destination).await {
-                tracing::warn!("an answer to {destination} could not be sent: {error}");
-            }
+    fn say(&self, bytes: &[u8], destination: Destination) {
+        if let Err(error) = self.mouth.say(bytes, self.shared.address, destination) {
+            tracing::warn!("an answer to {destination} could not be sent: {error}");
         }
     }
 }

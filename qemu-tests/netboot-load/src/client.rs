@@ -43,7 +43,6 @@ pub struct Client {
     /// What was sent last, for a repeat.
     last: Vec<u8>,
     to_transfer: bool,
-    gap_told: bool,
     wait: Duration,
     due: Instant,
     tries: u32,
@@ -74,7 +73,6 @@ impl Client {
             received: 0,
             last: Vec::new(),
             to_transfer: false,
-            gap_told: false,
             wait: Duration::ZERO,
             due: now,
             tries: 0,
@@ -174,13 +172,9 @@ impl Client {
         let [.., high, low] = (self.blocks + 1).to_be_bytes();
         if block != u16::from_be_bytes([high, low]) {
             self.in_window = 0;
-            // One complaint for each gap; block by block, an ACK for whatever comes.
-            if self.window == 1 || !std::mem::replace(&mut self.gap_told, true) {
-                return Next::Answer(self.acknowledge(now));
-            }
-            return Next::Wait;
+            // Both say again what they have, for every block that they do not expect (EDK2: Mtftp4RrqHandleData).
+            return Next::Answer(self.acknowledge(now));
         }
-        self.gap_told = false;
         self.blocks += 1;
         self.in_window += 1;
         self.received += payload.len() as u64;
@@ -231,9 +225,9 @@ mod tests {
         assert_eq!(oack, Next::Answer(vec![0, 4, 0, 0]));
         let block = |n: u8, length: usize| [&[0, 3, 0, n][..], &vec![7; length]].concat();
         assert_eq!(client.handle(&block(1, 1468), now), Next::Wait);
-        // Block 2 is lost: one complaint, not one for each that follows.
+        // Block 2 is lost: a complaint for each that follows.
         assert_eq!(client.handle(&block(3, 64), now), Next::Answer(vec![0, 4, 0, 1]));
-        assert_eq!(client.handle(&block(3, 64), now), Next::Wait);
+        assert_eq!(client.handle(&block(3, 64), now), Next::Answer(vec![0, 4, 0, 1]));
         assert_eq!(client.handle(&block(2, 1468), now), Next::Wait);
         assert_eq!(client.handle(&block(3, 64), now), Next::Done(vec![0, 4, 0, 3]));
         assert_eq!(client.received(), 3000);

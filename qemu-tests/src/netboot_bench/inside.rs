@@ -1,6 +1,6 @@
 //! What runs in the world: makes wires and files, measures part by part.
 
-use super::{Figure, Part, Plan, http, interop, network, repository, servers::Registrar, storm, tftp};
+use super::{Figure, Part, Plan, dhcp, http, interop, network, repository, servers::Registrar, storm, tftp};
 use crate::{report::Report, world::root::Root};
 use anyhow::{Context as _, Result};
 
@@ -70,6 +70,7 @@ pub async fn run(plan: &Path, report: &Report) -> Result<()> {
     for part in &plan.parts {
         figures.extend(match part {
             Part::Tftp => tftp::measure(&bench).await.context("measuring TFTP")?,
+            Part::Dhcp => dhcp::measure(&bench).await.context("measuring DHCP")?,
             Part::Http => http::measure(&bench).await.context("measuring HTTP")?,
             Part::Memory => storm::memory(&bench).await.context("measuring memory")?,
             Part::Storm => storm::measure(&bench).await.context("measuring the boot storm")?,

@@ -1,12 +1,15 @@
-//! netboot beside other servers: TFTP, HTTP, memory and a boot storm, with the same files and the same clients for all, in
+//! netboot beside other servers: TFTP, DHCP, HTTP, memory and a boot storm, with the same files and the same clients for all, in
 //! network namespaces. Start reading at [`outside`]; [`inside`] is what runs in the world that it makes.
 
+pub mod dhcp;
 pub mod figures;
 pub mod http;
 pub mod inside;
 pub mod interop;
+pub mod lenders;
 pub mod network;
 pub mod outside;
+pub mod perfdhcp;
 pub mod repository;
 pub mod servers;
 pub mod storm;
@@ -21,6 +24,8 @@ use std::path::PathBuf;
 pub enum Part {
     /// TFTP against dnsmasq and tftpd-hpa.
     Tftp,
+    /// DHCP against dnsmasq and Kea.
+    Dhcp,
     /// HTTP against nginx.
     Http,
     /// Memory at rest and with a hundred machines.
@@ -32,7 +37,7 @@ pub enum Part {
 }
 
 /// Everything that is measured, in this order.
-pub const PARTS: [Part; 4] = [Part::Tftp, Part::Http, Part::Memory, Part::Storm];
+pub const PARTS: [Part; 5] = [Part::Tftp, Part::Dhcp, Part::Http, Part::Memory, Part::Storm];
 
 /// What the world is told, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -82,7 +82,9 @@ impl Running {
                 Service::start("nginx", command.arg("-c").arg(&config), logs)?
             }
             Server::Netboot => {
-                let config = netboot(bench)?;
+                let config = bench.plan.run.join("netboot.yaml");
+                fs::write(&config, format!("{:#}\n", netboot_config(bench)))
+                    .context("writing netboot's configuration")?;
                 let mut command = root.command_in(SERVER, &bench.plan.netboot);
                 Service::start("netboot", command.arg("serve").arg("--config").arg(&config), logs)?
             }
@@ -179,16 +181,13 @@ fn nginx(run: &Path, files: &Path) -> String {
     )
 }
 
-/// netboot's configuration, with a state of its own for each start.
-fn netboot(bench: &Bench<'_>) -> Result<PathBuf> {
-    let config = bench.plan.run.join("netboot.yaml");
-    let text = json!({
+/// netboot's configuration: a YAML file may be written as JSON.
+pub(super) fn netboot_config(bench: &Bench<'_>) -> serde_json::Value {
+    json!({
         "apiVersion": "shelfboot.dev/v1", "kind": "Netboot", "interface": "eth0", "address": ADDRESS,
         "repository": bench.repository, "trust": bench.plan.keys.join("tuf/1.root.json"),
         "state": bench.plan.run.join("netboot-state"), "credential": bench.registrar.credential,
-    });
-    fs::write(&config, format!("{text:#}\n")).context("writing netboot's configuration")?;
-    Ok(config)
+    })
 }
 
 /// The region: it tells netboot which machines are the store's.

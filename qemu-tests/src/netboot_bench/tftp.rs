@@ -45,7 +45,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
                     for clients in CLIENTS {
                         let rate = one(bench, dialect, clients, loss)?;
                         let what = &figures[point].what;
-                        bench.report.line(format!("sample {sample}: {what}: {}: {rate:.1} MiB/s", server.name()));
+                        bench.report.line(format!("sample {sample}: {what}: {}: {rate:.3} MiB/s", server.name()));
                         rates[point].push(rate);
                         point += 1;
                     }

@@ -18,6 +18,8 @@ const MOST_MIB: f64 = 8.0;
 pub(crate) enum Part {
     /// TFTP against dnsmasq and tftpd-hpa.
     Tftp,
+    /// DHCP against dnsmasq and Kea.
+    Dhcp,
     /// HTTP against nginx.
     Http,
     /// Memory at rest and with a hundred machines.
@@ -30,6 +32,7 @@ impl From<Part> for netboot_bench::Part {
     fn from(part: Part) -> Self {
         match part {
             Part::Tftp => Self::Tftp,
+            Part::Dhcp => Self::Dhcp,
             Part::Http => Self::Http,
             Part::Memory => Self::Memory,
             Part::Storm => Self::Storm,
@@ -59,6 +62,8 @@ fn row(figure: &Figure) -> Row {
     let Figure { what, unit, peer, pairs, bar } = figure;
     let unit = match unit.as_str() {
         "s" => "s",
+        "ms" => "ms",
+        "/s" => "/s",
         "MiB" => "MiB",
         _ => "MiB/s",
     };

@@ -91,6 +91,10 @@ pub struct Transfer {
     highest: u64,
     /// Where a repeated ACK caused a rewind, and when.
     rewound: Option<(u64, Instant)>,
+    /// Blocks were repeated because nothing came.
+    repeated: bool,
+    /// ACKs that are still to come because the client got blocks twice: they speak of no gap.
+    echoes: u64,
     /// A block that was given out once, and when: its ACK tells the round trip.
     timed: Option<(u64, Instant)>,
     repeats: u32,
@@ -129,6 +133,8 @@ impl Transfer {
             sent: 0,
             highest: 0,
             rewound: None,
+            repeated: false,
+            echoes: 0,
             timed: None,
             repeats: 0,
             wait,
@@ -208,6 +214,9 @@ impl Transfer {
             return;
         }
         if distance > 0 {
+            // Firmware answers each block that it has already (EDK2), with the number of the last one. Were those answers taken for
+            // complaints, every window from here on would be sent twice.
+            self.echoes = if std::mem::take(&mut self.repeated) { distance } else { 0 };
             self.acked += distance;
             if let Some((_, at)) = self.timed.take_if(|(timed, _)| *timed <= self.acked) {
                 self.round_trip.sample(now.saturating_duration_since(at));
@@ -222,6 +231,8 @@ impl Transfer {
             if self.acked == self.blocks() {
                 self.outcome = Some(Outcome::Complete { acknowledged: true });
             }
+        } else if self.echoes > 0 {
+            self.echoes -= 1;
         } else if self.window > 1 && self.sent > self.acked && self.may_rewind(now) {
             // The first block of the window got lost.
             self.rewind(now);
@@ -317,6 +328,7 @@ impl Transfer {
             self.outcome = Some(self.silent());
             return;
         }
+        self.repeated = self.sent > self.acked;
         self.sent = self.acked;
         self.rewound = None;
         self.timed = None;

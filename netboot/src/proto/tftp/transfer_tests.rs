@@ -73,6 +73,29 @@ fn repeated_acks_are_not_answered_one_by_one() {
     }
 }
 
+/// EDK2 answers each block that it did not expect. Once a window came twice, that must not go on for ever.
+#[test]
+fn what_a_client_says_of_a_window_that_came_twice_is_no_gap() {
+    let now = Instant::now();
+    let mut transfer = windowed(now, 4, 10_000);
+    assert_eq!(transfer.poll_transmit(now), blocks(1, 4));
+    // The ACK of block 4 is lost.
+    let later = transfer.poll_timeout().unwrap();
+    transfer.handle_timeout(later);
+    assert_eq!(transfer.poll_transmit(later), blocks(1, 4));
+    transfer.handle(later, &ack(4));
+    assert_eq!(transfer.poll_transmit(later), blocks(5, 4));
+    for _ in 0..3 {
+        transfer.handle(later, &ack(4));
+        assert_eq!(transfer.poll_transmit(later), None);
+    }
+    transfer.handle(later, &ack(8));
+    assert_eq!(transfer.poll_transmit(later), blocks(9, 4));
+    // Now block 9 is lost indeed.
+    transfer.handle(later, &ack(8));
+    assert_eq!(transfer.poll_transmit(later), blocks(9, 4));
+}
+
 /// RFC 7440, section 4: from the block after the last one that arrived in order.
 #[test]
 fn a_gap_in_a_window_is_filled_once_per_round_trip() {
