@@ -4,6 +4,8 @@
 //! the core image begins, and the core image's own first sector names where it goes on. So nothing is patched on
 //! site; the agent puts both where these numbers say.
 
+use crate::grubenv::{self, Environment};
+
 /// First sector of the BIOS boot partition, where the core image begins. Behind the partition table (33 sectors
 /// after the first) and at a whole number of 4 KiB blocks.
 pub const CORE_LBA: u64 = 40;
@@ -30,8 +32,19 @@ pub const ENVIRONMENT_PATH: &str = "shelfboot/grubenv";
 /// The variable in the environment block that holds the command line.
 pub const COMMAND_LINE_VARIABLE: &str = "cmdline";
 
-/// GRUB reads and rewrites environment blocks of exactly this size.
-const ENVIRONMENT_BYTES: usize = 1024;
+/// The folders on the EFI system partition that hold the files of one version each: kernel, initrd and command line under the
+/// names above. The first one is where an install puts them.
+pub const VERSION_FOLDERS: [&str; 2] = ["shelfboot", "shelfboot/b"];
+/// The environment block that says which of the folders count. It is there from the first update on.
+pub const SLOTS_PATH: &str = "shelfboot/slots";
+/// In it: the folder of the version that counts.
+pub const GOOD_VARIABLE: &str = "good";
+/// The folder of the version on trial; empty when there is none.
+pub const TRIAL_VARIABLE: &str = "trial";
+/// How many starts the version on trial has left. GRUB counts it down; it knows no number above [`MOST_TRIES`].
+pub const TRIES_VARIABLE: &str = "tries";
+/// See [`TRIES_VARIABLE`].
+pub const MOST_TRIES: u32 = 3;
 
 /// True for a command line that the scripts of GRUB and iPXE take for text and nothing else.
 #[must_use]
@@ -44,15 +57,7 @@ pub fn is_plain(command_line: &str) -> bool {
 /// `None` when the command line has something in it that GRUB would take for more than text, or does not fit.
 #[must_use]
 pub fn environment(command_line: &str) -> Option<Vec<u8>> {
-    if !is_plain(command_line) {
-        return None;
-    }
-    let mut block = format!("# GRUB Environment Block\n{COMMAND_LINE_VARIABLE}={command_line}\n").into_bytes();
-    if block.len() > ENVIRONMENT_BYTES {
-        return None;
-    }
-    block.resize(ENVIRONMENT_BYTES, b'#');
-    Some(block)
+    grubenv::write(&Environment::from([(COMMAND_LINE_VARIABLE.to_owned(), command_line.to_owned())]))
 }
 
 #[cfg(test)]

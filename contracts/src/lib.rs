@@ -23,6 +23,7 @@ pub mod exit;
 pub mod facts;
 pub mod fill;
 pub mod fleet;
+pub mod grubenv;
 pub mod install;
 pub mod join;
 pub mod late;

@@ -27,4 +27,5 @@ pub mod report;
 pub mod retry;
 pub mod screen;
 pub mod service;
+pub mod slots;
 pub mod verity;

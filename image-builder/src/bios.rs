@@ -11,7 +11,8 @@ use crate::{
     tools::{Tools, WORK},
 };
 use contracts::bios::{
-    COMMAND_LINE_VARIABLE, CORE_LBA, CORE_SECTORS, ENVIRONMENT_PATH, INITRD_PATH, LINUX_PATH, LOADER_WORD,
+    COMMAND_LINE_VARIABLE, CORE_LBA, CORE_SECTORS, ENVIRONMENT_PATH, GOOD_VARIABLE, INITRD_PATH, LINUX_PATH,
+    LOADER_WORD, MOST_TRIES, SLOTS_PATH, TRIAL_VARIABLE, TRIES_VARIABLE, VERSION_FOLDERS,
 };
 use std::path::{Path, PathBuf};
 
@@ -30,9 +31,9 @@ const LOAD_SEGMENT: u16 = 0x820;
 
 /// `load_env` with `probe`, `linux` and `initrd` is what GRUB does; the rest are the drivers for it. `serial` gives a
 /// machine without a screen a voice.
-const MODULES: [&str; 16] = [
+const MODULES: [&str; 17] = [
     "biosdisk", "boot", "echo", "fat", "linux", "loadenv", "memdisk", "minicmd", "normal", "part_gpt", "probe",
-    "serial", "sleep", "tar", "terminal", "test",
+    "reboot", "serial", "sleep", "tar", "terminal", "test",
 ];
 
 /// Why there is nothing for BIOS machines.
@@ -142,18 +143,42 @@ impl Core<'_> {
     }
 }
 
-/// What GRUB does. When anything is missing it gives the machine back to the BIOS, which goes on with the next entry of
-/// its boot order: the network, where the agent puts the disk right.
+/// What GRUB does: the version on trial as long as it has tries, which are counted down first, otherwise the one that counts. A
+/// count that cannot be written is no start. When anything is missing it gives the machine back to the BIOS, which goes on with the
+/// next entry of its boot order: the network, where the agent puts the disk right. On trial it tries again, with one try less.
 fn script() -> String {
+    let [first, _] = VERSION_FOLDERS;
+    let count: String = (1..=MOST_TRIES)
+        .map(|left| format!("if [ \"${TRIES_VARIABLE}\" = {left} ]; then set left={}; fi\n", left - 1))
+        .collect();
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let (linux, initrd, environment) = (name(LINUX_PATH), name(INITRD_PATH), name(ENVIRONMENT_PATH));
     format!(
         "serial --unit=0 --speed=115200\n\
          terminal_output console serial\n\
-         if load_env --file ($root)/{ENVIRONMENT_PATH} {COMMAND_LINE_VARIABLE}; then\n\
+         set folder={first}\n\
+         set left=\n\
+         if [ -f ($root)/{SLOTS_PATH} ]; then\n\
+         if load_env --file ($root)/{SLOTS_PATH} {GOOD_VARIABLE} {TRIAL_VARIABLE} {TRIES_VARIABLE}; then\n\
+         if [ -n \"${GOOD_VARIABLE}\" ]; then set folder=${GOOD_VARIABLE}; fi\n\
+         if [ -n \"${TRIAL_VARIABLE}\" ]; then\n\
+         {count}\
+         fi\nfi\nfi\n\
+         if [ -n \"$left\" ]; then\n\
+         set {TRIES_VARIABLE}=$left\n\
+         if save_env --file ($root)/{SLOTS_PATH} {TRIES_VARIABLE}; then set folder=${TRIAL_VARIABLE}; else set left=; fi\n\
+         fi\n\
+         if load_env --file ($root)/$folder/{environment} {COMMAND_LINE_VARIABLE}; then\n\
          if probe --set=partition --part-uuid $root; then\n\
-         if linux ($root)/{LINUX_PATH} ${COMMAND_LINE_VARIABLE} {LOADER_WORD}$partition; then\n\
-         if initrd ($root)/{INITRD_PATH}; then\n\
+         if linux ($root)/$folder/{linux} ${COMMAND_LINE_VARIABLE} {LOADER_WORD}$partition; then\n\
+         if initrd ($root)/$folder/{initrd}; then\n\
          boot\n\
          fi\nfi\nfi\nfi\n\
+         if [ -n \"$left\" ]; then\n\
+         echo 'Shelfboot: the new version cannot be started; trying again'\n\
+         sleep 5\n\
+         reboot\n\
+         fi\n\
          echo 'Shelfboot: this disk cannot be started; going on with the next boot device'\n\
          sleep 5\n\
          exit\n"

@@ -83,6 +83,8 @@ const NAMES: &[&str] = &[
     "nls_iso8859_1",
     "nls_utf8",
     "efivarfs",
+    // where a kernel that stops leaves its last words
+    "efi_pstore",
     // watchdogs, entropy
     "i6300esb",
     "iTCO_wdt",

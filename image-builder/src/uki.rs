@@ -32,6 +32,10 @@ pub fn command_line(root_hash: &str, arguments: &[String]) -> String {
     arguments.iter().fold(own, |line, argument| line + " " + argument)
 }
 
+/// What systemd-boot reads of a UKI. All have the same sort key and no version, so that the file's name alone decides which comes
+/// first (systemd-boot(7), "Sorting"): the agent names the files so that a version on trial does, older or newer.
+const OS_RELEASE: &str = "ID=shelfboot\nNAME=Shelfboot\nPRETTY_NAME=Shelfboot\n";
+
 /// The signed programs that firmware starts.
 #[derive(Debug)]
 pub struct Signed {
@@ -67,12 +71,13 @@ pub async fn make(
 ) -> Result<Signed, UkiError> {
     let kernel = &parts.root.kernel;
     files::write(&work.join("cmdline"), command_line(parts.root_hash, parts.arguments).as_bytes(), 0o644)?;
+    files::write(&work.join("os-release"), OS_RELEASE.as_bytes(), 0o644)?;
     let sandbox = tools.sandbox(work).bind(&parts.root.packages, TREE);
     let mut arguments = vec![
         "build".to_owned(),
         format!("--linux={TREE}/boot/vmlinuz-{kernel}"),
         format!("--cmdline=@{WORK}/cmdline"),
-        format!("--os-release=@{TREE}/usr/lib/os-release"),
+        format!("--os-release=@{WORK}/os-release"),
         format!("--uname={kernel}"),
         format!("--output={WORK}/uki.unsigned.efi"),
     ];

@@ -13,7 +13,7 @@ use crate::{
         layout::{IN_PROGRESS, Role},
         table::{has_room_for_ours, partition_node},
     },
-    durable, facts, verity,
+    durable, facts, slots, verity,
 };
 use anyhow::{Context, Result, ensure};
 use contracts::{
@@ -37,6 +37,8 @@ use uuid::Uuid;
 const SYSROOT: &str = "/sysroot";
 /// Where the state partition is mounted before the root is.
 const EARLY_STATE: &str = "/run/shelfboot/state";
+/// What the boot image believes, for the installed system: `root.json` and `trust.json`.
+pub const TRUST: &str = "/run/shelfboot/trust";
 /// The agent's folder on the state partition, as the installed system sees it.
 pub const STATE: &str = "/state/shelfboot";
 
@@ -83,6 +85,7 @@ pub struct Slot {
     data: PathBuf,
     tree: PathBuf,
     state: PathBuf,
+    esp: PathBuf,
     /// The disk was written as an image: its state is still to be made.
     unmade: Option<String>,
 }
@@ -110,7 +113,8 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
                 let at = |role: Role| partition_node(&node, role.number());
                 let marked = table[Role::State.number()].partition_name.as_str().ends_with(IN_PROGRESS);
                 let unmade = marked.then_some(name);
-                return Ok(Some(Slot { data: at(data), tree: at(tree), state: at(Role::State), unmade }));
+                let (data, tree) = (at(data), at(tree));
+                return Ok(Some(Slot { data, tree, state: at(Role::State), esp: at(Role::Esp), unmade }));
             }
         }
     }
@@ -127,13 +131,16 @@ pub fn start(slot: &Slot, root_hash: &str) -> Result<Infallible, Trouble> {
         first_start::make_state(disk).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
     }
     let unfinished = mount_state(slot).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
+    let ours = Path::new(EARLY_STATE).join("shelfboot");
+    let begun = slots::start::begin(&ours, &slot.esp, root_hash);
+    let begun = begun.map_err(|error| Trouble { place: Place::Version, error, unfinished })?;
     if unfinished > 0 {
         // The kernel only looks at what is read, and a panic leaves no word of why: so everything is looked at now.
         console::line("the last start did not come to its end; checking what is on the disk");
         check(slot, root_hash).map_err(|error| Trouble { place: Place::Root, error, unfinished })?;
         console::line("the disk holds exactly what was installed");
     }
-    hand_over(slot, root_hash).map_err(|error| Trouble { place: Place::Start, error, unfinished })
+    hand_over(slot, root_hash, &begun).map_err(|error| Trouble { place: Place::Start, error, unfinished })
 }
 
 /// Mounts the state partition for the time before there is a root, marks that a start has begun, and tells how many
@@ -151,7 +158,7 @@ fn check(slot: &Slot, root_hash: &str) -> Result<()> {
     verity::verify(&data, &tree, verity::data_bytes(&data, &tree)?, root_hash, &|_| ())
 }
 
-fn hand_over(slot: &Slot, root_hash: &str) -> Result<Infallible> {
+fn hand_over(slot: &Slot, root_hash: &str, begun: &slots::start::Start) -> Result<Infallible> {
     let root = Path::new(SYSROOT);
     verity::open(&slot.data, &slot.tree, root_hash)?;
     mount_at("/dev/mapper/root", root, "erofs", MsFlags::MS_RDONLY, None)?;
@@ -163,7 +170,20 @@ fn hand_over(slot: &Slot, root_hash: &str) -> Result<Infallible> {
     for path in &config.persist {
         persist(root, path).with_context(|| format!("binding {path} from the state partition"))?;
     }
+    begun.hand_over(&below(root, STATE)?, &slot.esp).context("preparing the watch over this start")?;
+    keep_trust().context("handing over what this boot image believes")?;
     switch_root::to(root, "/usr/lib/systemd/systemd")
+}
+
+/// Updates are believed as the boot image believes: its root of trust and its floor go along.
+fn keep_trust() -> Result<()> {
+    let folder = Path::new(TRUST);
+    fs::create_dir_all(folder)?;
+    for file in [super::TUF_ROOT, super::TRUST_FLOOR] {
+        let name = Path::new(file).file_name().context("no file name")?;
+        fs::copy(file, folder.join(name)).with_context(|| format!("copying {file}"))?;
+    }
+    Ok(())
 }
 
 /// `/etc`: the image's below, a tmpfs above, and in it what makes this machine itself.

@@ -53,6 +53,9 @@ fn try_run() -> anyhow::Result<Infallible> {
     console::line(&format!("Shelfboot {} started", env!("CARGO_PKG_VERSION")));
     modules::load_for_this_machine()?;
     mounts::firmware_variables();
+    if efi::present() {
+        modules::load_quietly("efi_pstore");
+    }
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let command_line = fs::read_to_string(CMDLINE)?;
     let root_hash = root_hash(&command_line);
@@ -81,7 +84,7 @@ fn grub_partition(cmdline: &str) -> Option<Uuid> {
 }
 
 /// The verity root hash on the kernel's command line.
-fn root_hash(cmdline: &str) -> Option<String> {
+pub(crate) fn root_hash(cmdline: &str) -> Option<String> {
     let hash = cmdline.split_whitespace().find_map(|word| word.strip_prefix("roothash="))?;
     let valid = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     valid.then(|| hash.to_owned())

@@ -47,6 +47,11 @@ pub(super) fn load_for_this_machine() -> Result<()> {
     Ok(())
 }
 
+/// Loads a module that a machine may do without.
+pub(super) fn load_quietly(module: &str) {
+    let _ = modprobe(&[module.to_owned()]);
+}
+
 /// Loads drivers once more, for what has appeared since.
 ///
 /// # Errors

@@ -17,6 +17,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 pub(super) enum Place {
     /// The root on the disk is not what was installed.
     Root,
+    /// The wrong version was started.
+    Version,
     /// Anything else on the way to systemd.
     Start,
 }
@@ -34,14 +36,14 @@ impl Trouble {
     fn step(&self) -> Step {
         match self.place {
             Place::Root => Step::Verify,
-            Place::Start => Step::Restart,
+            Place::Version | Place::Start => Step::Restart,
         }
     }
 
     fn what(&self) -> &'static str {
         match self.place {
             Place::Root => "checking what is on the disk",
-            Place::Start => "starting the installed system",
+            Place::Version | Place::Start => "starting the installed system",
         }
     }
 
@@ -55,6 +57,7 @@ impl Trouble {
                     self.error
                 ),
             ),
+            Place::Version => Failure::new("wrong-version", format!("{:#}", self.error)),
             Place::Start => {
                 Failure::new("start-failed", format!("the installed system could not be started: {:#}", self.error))
             }

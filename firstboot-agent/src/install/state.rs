@@ -1,7 +1,7 @@
 //! The state partition: what survives a reinstall of the root.
 
 use super::esp;
-use crate::{boot::start_mark, durable};
+use crate::{boot::start_mark, durable, slots};
 use anyhow::{Context, Result};
 use contracts::{event::Event, facts::Owner, install::InstallRecord};
 use nix::mount::{MsFlags, mount, umount};
@@ -32,6 +32,8 @@ pub fn fill(node: &Path, registrar_ca: &[u8], record: &InstallRecord) -> Result<
     durable::write(&ours.join("registrar-ca.pem"), registrar_ca, 0o644)?;
     // A root that was just checked need not be checked again because of what happened to the one before.
     start_mark::end(&ours)?;
+    // One version is on the disk now, and what was known of others is wrong.
+    slots::keep::forget(&ours)?;
     durable::write(&ours.join(InstallRecord::FILE), &serde_json::to_vec_pretty(record)?, 0o644)?;
     mounted.unmount()
 }

@@ -24,6 +24,8 @@ pub fn advice(code: &str) -> &'static str {
         }
         "not-admitted" | "refused" | "revoked" => "Call support: IT has to list this machine for this store.",
         "no-data-disk" | "data-disks" => "Put in empty data disks as the label on the spare says, or call support.",
+        "wrong-version" => "Nothing: it restarts. If this comes back after two tries, call support.",
+        "update" | "update-lost" => "Nothing: the machine goes on with the version that it has.",
         "take-medium-out" => "Take the stick or CD out, then switch the machine off and on again.",
         "install" | "repository" | "manifest" | "registrar-ca" => {
             "Nothing yet. If this comes back after two tries, call support and read out the code."
