@@ -20,6 +20,31 @@ pub use crate::repository::LARGEST_ARCHIVE_HEADER as LARGEST_HEADER;
 /// No chunk is larger than this, packed or not. image-builder makes chunks of at most 256 KiB.
 pub const LARGEST_CHUNK: u32 = 16 << 20;
 
+/// Chunks of some 70 KiB: small enough that two versions share most of them, large enough that the dictionary of a 600 MiB root
+/// stays below 1 MiB.
+pub const SMALLEST_CUT: usize = 32 << 10;
+/// See [`SMALLEST_CUT`].
+pub const AVERAGE_CUT: u32 = 64 << 10;
+/// See [`SMALLEST_CUT`].
+pub const LARGEST_CUT: usize = 256 << 10;
+const CUT_WINDOW: usize = 64;
+/// Bytes of each chunk's BLAKE2b hash that the dictionary holds.
+pub const HASH_BYTES: usize = 32;
+/// The source is cut into segments of this length, where a chunk always ends, so that every processor finds boundaries.
+pub const SEGMENT: usize = 4 << 20;
+
+/// How image-builder cuts a segment. A machine that cuts what it has in the same way finds the same chunks; with another way it only
+/// finds fewer.
+#[must_use]
+pub fn chunker() -> bitar::chunker::Config {
+    bitar::chunker::Config::RollSum(bitar::chunker::FilterConfig {
+        filter_bits: bitar::chunker::FilterBits::from_size(AVERAGE_CUT),
+        min_chunk_size: SMALLEST_CUT,
+        max_chunk_size: LARGEST_CUT,
+        window_size: CUT_WINDOW,
+    })
+}
+
 /// One chunk as the dictionary describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {

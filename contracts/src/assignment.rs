@@ -43,7 +43,7 @@ pub struct Assignment {
     /// The store's name; disks of another store are not touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// The image, on `install`.
+    /// The image: on `install` the one to install, on `boot` the one that an installed machine is to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageRef>,
     /// Base URLs of other places that have the repository's archives, for when the store's fails in the middle of an install. Plain HTTP

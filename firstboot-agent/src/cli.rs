@@ -1,13 +1,18 @@
 //! The command line: which of the agent's lives this process is.
 
 use crate::{
-    boot,
+    boot::{self, installed::STATE},
     disk::{plan::Identity, show},
     facts, image, service,
+    slots::{keep, model::Reason, trial},
 };
 use clap::{Args, Parser, Subcommand};
 use contracts::disks::DiskPolicy;
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 /// Installs a machine and keeps it a member of its cluster.
 ///
@@ -32,6 +37,21 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 3)]
         listen: u16,
     },
+    /// Fetch another version into the slot that does not run, and start it on trial.
+    ///
+    /// Only what neither slot has is fetched. The new version has three starts to become healthy; otherwise the machine goes back to
+    /// the one that runs now, by itself. The service does the same when the store names another version; this is for people who do
+    /// not want to wait. Cut off, it goes on where it was when it is called again.
+    Update(UpdateArguments),
+    /// Print what is known of the two slots: the version that counts, one on trial, the last that lost.
+    Slots {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give up on the running version, if it is on trial, and say why. systemd calls this when the service never came.
+    #[command(hide = true)]
+    GiveUp,
     /// Print which disk would get the system and why, without touching anything.
     ///
     /// Ends with 0 when a disk would be chosen and with 1 when none would be.
@@ -39,6 +59,19 @@ enum Command {
     /// Write an image onto two partitions as the installer does, or verify what is there; prints JSON.
     #[command(subcommand)]
     Image(image::Command),
+}
+
+#[derive(Debug, Args)]
+struct UpdateArguments {
+    /// This version, older or newer, whatever the store's channel and rollout say. Without it, the version that they name.
+    #[arg(long, value_name = "VERSION")]
+    to: Option<String>,
+    /// Do not restart: the new version is tried at the next start.
+    #[arg(long)]
+    no_restart: bool,
+    /// Print JSON: what was fetched, copied and kept, in bytes.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +98,11 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Service => service::run(),
         Command::Facts { listen } => facts::print(Duration::from_secs(listen.into())),
+        Command::Update(arguments) => update(&arguments),
+        Command::Slots { json } => slots(json),
+        Command::GiveUp => {
+            trial::keep_reason(&Reason::new("never-came-up", "its services did not come up before its time was over"))
+        }
         Command::Plan(arguments) => plan(&arguments),
         Command::Image(command) => image::run(&command).map(|outcome| print(&outcome)),
     };
@@ -83,6 +121,44 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the command's product")]
 fn print(outcome: &str) {
     println!("{outcome}");
+}
+
+#[expect(clippy::print_stdout, reason = "the command's product")]
+fn update(arguments: &UpdateArguments) -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut machine = service::Machine::here()?;
+    let updated = runtime.block_on(service::updates::once(&mut machine, arguments.to.as_deref()))?;
+    match (&updated, arguments.json) {
+        (_, true) => println!("{}", serde_json::to_string(&updated)?),
+        (Some(updated), false) => println!("{}", updated.words()),
+        (None, false) => println!("there is nothing to update to"),
+    }
+    if updated.is_some() && !arguments.no_restart {
+        service::updates::start_on_trial()?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command's product")]
+fn slots(json: bool) -> anyhow::Result<()> {
+    let slots = keep::read(Path::new(STATE))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&slots)?);
+        return Ok(());
+    }
+    let Some(slots) = slots else {
+        println!("one version, never updated");
+        return Ok(());
+    };
+    println!("counts    {}", slots.good.image_version);
+    if let Some(trial) = &slots.trial {
+        println!("on trial  {}", trial.to.image_version);
+    }
+    if let Some(failed) = &slots.failed {
+        println!("lost      {}: {} ({})", failed.version.image_version, failed.reason.words, failed.reason.code);
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the command's product")]

@@ -68,6 +68,12 @@ pub struct BootFile<'a> {
 /// # Errors
 /// When the firmware does not take a variable.
 pub fn boot_from_disk(file: BootFile<'_>) -> Result<u16> {
+    let number = put_first(file)?;
+    write("BootNext", &number.to_le_bytes())?;
+    Ok(number)
+}
+
+fn put_first(file: BootFile<'_>) -> Result<u16> {
     let order = read("BootOrder", GLOBAL).unwrap_or_default();
     let order: Vec<u16> = order.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
     let number = our_entry(&entries()?).context("all 65536 boot entries are taken")?;
@@ -75,8 +81,23 @@ pub fn boot_from_disk(file: BootFile<'_>) -> Result<u16> {
     let mut new_order = vec![number];
     new_order.extend(order.into_iter().filter(|n| *n != number));
     write("BootOrder", &new_order.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>())?;
-    write("BootNext", &number.to_le_bytes())?;
     Ok(number)
+}
+
+/// Puts our entry right where the firmware has forgotten it, changed it, or tries something else first. Nothing is written where
+/// nothing is wrong: the firmware's memory wears out. True when something was put right.
+///
+/// # Errors
+/// When the firmware does not take a variable.
+pub fn keep_first(file: BootFile<'_>) -> Result<bool> {
+    let option = load_option(DESCRIPTION, file);
+    let order = read("BootOrder", GLOBAL).unwrap_or_default();
+    let first = order.get(..2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    let right = first.is_some_and(|number| read(&format!("Boot{number:04X}"), GLOBAL).as_ref() == Some(&option));
+    if !right {
+        put_first(file)?;
+    }
+    Ok(!right)
 }
 
 /// All boot entries: number and description.

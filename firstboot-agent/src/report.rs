@@ -76,6 +76,17 @@ impl Reporter {
         }
     }
 
+    /// The attempt that is reported.
+    #[must_use]
+    pub fn attempt(&self) -> Uuid {
+        self.lock().attempt
+    }
+
+    /// What is reported from now on belongs to another attempt.
+    pub fn begin_attempt(&self, attempt: Uuid) {
+        self.lock().attempt = attempt;
+    }
+
     /// Takes over what could not be sent before the machine restarted.
     pub fn inherit(&self, mut events: Vec<Event>) {
         events.truncate(KEPT);
@@ -148,6 +159,12 @@ impl Reporter {
     /// Reports that a step ended well, where [`Reporter::step`] does not fit.
     pub fn done(&self, step: Step, message: impl Into<String>) {
         self.put(step, StepStatus::Done, message.into(), None);
+    }
+
+    /// Reports that a step ended badly, where [`Reporter::step`] does not fit.
+    pub fn failed(&self, step: Step, code: &'static str, message: impl Into<String>) {
+        self.put(step, StepStatus::Failed, message.into(), Some(code));
+        self.lock().sign = None;
     }
 
     /// Reports that a step waits and will go on by itself.

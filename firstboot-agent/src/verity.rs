@@ -75,6 +75,13 @@ fn levels(data_blocks: u64) -> Vec<(u64, u64)> {
     placed
 }
 
+/// Bytes of the hash tree over so many bytes of data, superblock included.
+#[must_use]
+pub fn tree_bytes(data_bytes: u64) -> u64 {
+    let levels = levels(data_bytes.div_ceil(BLOCK as u64));
+    (1 + levels.iter().map(|(_, blocks)| blocks).sum::<u64>()) * BLOCK as u64
+}
+
 /// How many bytes of data the hash tree is over, as its superblock says.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ use std::{
 };
 use uuid::Uuid;
 
+mod slots;
+
 /// Boot code of a disk that cannot be started yet: "no boot device here" (INT 18h), then stop. A BIOS takes a
 /// protective MBR for a bootable one, and would run zeros; told so, it goes on to the network.
 pub const NOT_BOOTABLE: [u8; 5] = [0xcd, 0x18, 0xf4, 0xeb, 0xfd];

@@ -76,10 +76,21 @@ pub fn boot_next(target: &mut Target) -> Result<()> {
     if !efi::present() {
         bail!("a BIOS keeps its boot order to itself: in its setup, put the disk before the network");
     }
+    with_loader(target, |file| efi::boot_from_disk(file).map(|_| ()))
+}
+
+/// Puts the firmware's entry for the boot loader right, where it is not; see [`efi::keep_first`].
+///
+/// # Errors
+/// When the firmware does not take the entry.
+pub fn keep_first(target: &mut Target) -> Result<bool> {
+    with_loader(target, efi::keep_first)
+}
+
+fn with_loader<T>(target: &mut Target, work: impl FnOnce(BootFile<'_>) -> Result<T>) -> Result<T> {
     let (start, sectors, guid) = target.partition(Role::Esp)?;
     let path = format!("\\{}", layout::LOADER_PATH.replace('/', "\\"));
-    efi::boot_from_disk(BootFile { partition: Role::Esp.number(), start, sectors, guid, path: &path })?;
-    Ok(())
+    work(BootFile { partition: Role::Esp.number(), start, sectors, guid, path: &path })
 }
 
 /// Points the firmware at the disk that holds a finished install.

@@ -1,6 +1,7 @@
 //! The image repository, believed only as far as TUF goes (<https://theupdateframework.github.io/specification/>).
 
 use super::source::Source;
+use crate::slots::boot_image::Wanted;
 use anyhow::{Context, Result, bail, ensure};
 use contracts::{
     assignment::ImageRef,
@@ -76,6 +77,18 @@ impl Repository {
             manifest.image_version
         );
         Ok(manifest)
+    }
+
+    /// What the signed metadata say of a target; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// When it is no name of a target.
+    pub fn described(&self, name: &str) -> Result<Option<Wanted>> {
+        let target = TargetName::new(name).with_context(|| format!("the target name {name}"))?;
+        Ok(self.0.targets().signed.targets.get(&target).map(|target| {
+            let sha256 = target.hashes.sha256.to_vec();
+            Wanted { path: format!("targets/{}.{name}", hex::encode(&sha256)), bytes: target.length, sha256 }
+        }))
     }
 
     /// One target, whole and verified.

@@ -63,7 +63,8 @@ pub async fn join(machine: &Machine, region: &Region, enrolled: Enrolled) -> Res
 }
 
 /// Everything that the region is asked for is here. The last file is written last, and whole.
-fn has_joined(config: &JoinConfig) -> bool {
+#[must_use]
+pub fn has_joined(config: &JoinConfig) -> bool {
     let certificates = config.certificates.iter().map(|certificate| &certificate.certificate);
     certificates.chain(config.files.iter().map(|file| &file.path)).all(|path| Path::new(path).exists())
 }
@@ -96,11 +97,7 @@ pub async fn ready(
 
 /// `None` when ready, otherwise why not.
 async fn check(config: &JoinConfig, region: &Region, id: Uuid) -> Result<Option<String>> {
-    let healthy = match &config.ready {
-        ReadyCheck::Http(url) => answers(url).await,
-        ReadyCheck::Command(words) => succeeds(words).await,
-    };
-    if let Err(error) = healthy {
+    if let Err(error) = own_check(config).await {
         return Ok(Some(format!("{} is not healthy yet: {error:#}", config.units.join(", "))));
     }
     match region.enrollment(id).await?.state {
@@ -109,6 +106,17 @@ async fn check(config: &JoinConfig, region: &Region, id: Uuid) -> Result<Option<
             admission.ready_reason.unwrap_or_else(|| "the cluster does not report this machine ready yet".into()),
         )),
         EnrollmentState::Pending { reason, .. } | EnrollmentState::Refused { reason, .. } => Ok(Some(reason)),
+    }
+}
+
+/// The template's own check, without the region's word.
+///
+/// # Errors
+/// Why the machine is not healthy.
+pub async fn own_check(config: &JoinConfig) -> Result<()> {
+    match &config.ready {
+        ReadyCheck::Http(url) => answers(url).await,
+        ReadyCheck::Command(words) => succeeds(words).await,
     }
 }
 

@@ -1,11 +1,12 @@
-//! The service in the installed system: enroll, join, ready. It ends when the cluster itself reports this boot of
-//! this machine ready, and starts again with every boot.
+//! The service in the installed system: enroll, join, ready. From then on, when the cluster itself reports this boot of this
+//! machine ready, it looks for updates; it starts again with every boot.
 
 pub mod data_disks;
 pub mod enroll;
 pub mod identity;
 pub mod join;
 pub mod region;
+pub mod updates;
 
 use crate::{
     boot::{installed::STATE, start_mark},
@@ -16,6 +17,7 @@ use crate::{
     report::Reporter,
     retry::Backoff,
     screen::{self, story::Story},
+    slots::trial::Watch,
 };
 use anyhow::{Context, Result};
 use contracts::{
@@ -68,9 +70,13 @@ pub fn run() -> Result<()> {
             reporter.done(Step::Restart, "started from the disk");
         }
         reporter.inherit(unsent_events());
+        let slots = Watch::begin(&reporter);
         let mut machine = Machine { config, attempt, boot_id, mac: String::new() };
+        let (own, join) = (slots.clone(), machine.config.join.clone());
+        tokio::spawn(async move { own.own_health(&join).await });
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
-        while let Err(failure) = become_member(&mut machine, &reporter).await {
+        while let Err(failure) = become_member(&mut machine, &reporter, &slots).await {
+            slots.hear(&failure.to_string());
             if failure.code == enroll::REVOKED {
                 join::leave(&machine.config.join);
             }
@@ -85,16 +91,34 @@ pub fn run() -> Result<()> {
             ));
             tokio::time::sleep(wait).await;
         }
+        if let Err(error) = slots.healthy() {
+            console::line(&format!("this version stays on trial: {error:#}"));
+        }
         if reporter.flush(Duration::from_secs(60)).await {
             forget_unsent_events();
+            slots.told();
         }
+        updates::watch(&mut machine, &reporter, &slots).await;
         Ok(())
     })
 }
 
+impl Machine {
+    /// The machine that this program runs on.
+    ///
+    /// # Errors
+    /// When this is no installed system.
+    pub fn here() -> Result<Self> {
+        let config = contracts::read(&fs::read(MACHINE_CONFIG_PATH).context("reading the machine configuration")?)?;
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+        Ok(Self { config, attempt: attempt_of_this_boot(), boot_id, mac: String::new() })
+    }
+}
+
 /// The steps, in order.
-async fn become_member(machine: &mut Machine, reporter: &Reporter) -> Result<(), Failure> {
+async fn become_member(machine: &mut Machine, reporter: &Reporter, slots: &Watch) -> Result<(), Failure> {
     let (netboot, assignment) = find_store(machine).await?;
+    slots.store_answers(&machine.mac);
     reporter.connect(netboot.clone(), &machine.mac);
     write_owner(machine, &assignment);
     let key = identity::load_or_make(Path::new(STATE)).code("machine-key")?;

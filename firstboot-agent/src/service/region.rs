@@ -11,8 +11,23 @@ use contracts::{
 use reqwest::Client;
 use rustls::{ClientConfig, RootCertStore, version::TLS13};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use uuid::Uuid;
+
+/// The region has answered the last call: what is wrong with this machine is then not the line.
+static ANSWERS: AtomicBool = AtomicBool::new(false);
+
+/// True when the region has answered the last call of this process.
+#[must_use]
+pub fn answers() -> bool {
+    ANSWERS.load(Ordering::Relaxed)
+}
 
 /// A way to the registrar.
 #[derive(Debug)]
@@ -72,10 +87,14 @@ impl Region {
         let mut last = None;
         for (base, client) in &self.0 {
             match request(client, base).send().await {
-                Ok(answer) => return Ok(contracts::read(&client::body(answer).await?)?),
+                Ok(answer) => {
+                    ANSWERS.store(true, Ordering::Relaxed);
+                    return Ok(contracts::read(&client::body(answer).await?)?);
+                }
                 Err(error) => last = Some(anyhow::Error::from(error).context(format!("calling the registrar {base}"))),
             }
         }
+        ANSWERS.store(false, Ordering::Relaxed);
         Err(last.unwrap_or_else(|| anyhow::anyhow!("there is no registrar to call")))
     }
 }

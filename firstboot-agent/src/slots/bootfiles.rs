@@ -4,6 +4,7 @@
 //! Every change is one that a power cut may end in: files are written beside and renamed, and GRUB's block is changed in one sector.
 
 use super::{
+    boot_image::Parts,
     entries::Name,
     model::{Counter, TRIES},
 };
@@ -14,7 +15,7 @@ use contracts::{
         TRIES_VARIABLE, VERSION_FOLDERS,
     },
     grubenv::{self, Environment},
-    layout, uki,
+    uki,
 };
 use std::{
     fs::{self, File, OpenOptions},
@@ -131,6 +132,22 @@ impl BootFiles {
             self.write_slots(&settled)?;
         }
         self.clear(other(folder))
+    }
+
+    /// Kernel and initrd of a version, to compare with others. Empty where they cannot be read.
+    ///
+    /// # Errors
+    /// When the files cannot be listed.
+    pub fn parts(&self, root_hash: &str) -> Result<Parts> {
+        if !self.uefi {
+            let Some(folder) = self.folder_of(root_hash) else { return Ok(Parts::default()) };
+            let read = |path: &str| fs::read(self.esp.join(folder).join(file_name(path))).unwrap_or_default();
+            return Ok(Parts { linux: read(LINUX_PATH), initrd: read(INITRD_PATH) });
+        }
+        let Some((_, path)) = self.find(root_hash)? else { return Ok(Parts::default()) };
+        let image = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let section = |name| uki::section(&image, name).map(<[u8]>::to_vec).unwrap_or_default();
+        Ok(Parts { linux: section(".linux"), initrd: section(".initrd") })
     }
 
     /// Whether the version can be started: its boot files are there.
@@ -273,15 +290,10 @@ fn sync(folder: &Path) -> Result<()> {
     File::open(folder)?.sync_all().with_context(|| format!("syncing {}", folder.display()))
 }
 
-/// The boot loader's path, for the firmware.
-#[must_use]
-pub fn loader_path() -> String {
-    format!("\\{}", layout::LOADER_PATH.replace('/', "\\"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contracts::layout;
 
     /// A PE file with the sections that count.
     pub(super) fn boot_image(root_hash: &str) -> Vec<u8> {

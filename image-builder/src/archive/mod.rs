@@ -15,7 +15,10 @@ use bitar::{
     chunker,
 };
 use blake2::{Blake2b512, Digest as _};
-use contracts::manifest::Archive;
+use contracts::{
+    archive::{HASH_BYTES as HASH_LENGTH, SEGMENT, chunker},
+    manifest::Archive,
+};
 use segment::Packed;
 use sha2::Sha256;
 use std::{
@@ -26,18 +29,8 @@ use std::{
     sync::mpsc,
 };
 
-/// Chunks of some 70 KiB: small enough that two versions share most of them, large enough that the
-/// dictionary of a 600 MiB root stays below 1 MiB.
-const MINIMUM: usize = 32 << 10;
-const AVERAGE: u32 = 64 << 10;
-const MAXIMUM: usize = 256 << 10;
-/// Bytes of each chunk's BLAKE2 hash: 256 bits.
-const HASH_LENGTH: usize = 32;
-const WINDOW: usize = 64;
 /// Half the time of level 9 for one percent more bytes (zstd -b on a worker's files, blocks of 64 KiB).
 const ZSTD_LEVEL: i32 = 5;
-/// What one processor works on at a time. Memory is at most three of them for each processor.
-const SEGMENT: usize = 4 << 20;
 /// Written into the dictionary; no reader of ours looks at it.
 const APPLICATION: &str = concat!("shelfboot ", env!("CARGO_PKG_VERSION"));
 
@@ -72,15 +65,6 @@ pub struct Finished {
 #[must_use]
 pub fn kept(cache: &crate::cache::Cache) -> PathBuf {
     cache.folder("archives").join(format!("zstd-{ZSTD_LEVEL}-{}", zstd::zstd_safe::version_number()))
-}
-
-fn chunker() -> chunker::Config {
-    chunker::Config::RollSum(chunker::FilterConfig {
-        filter_bits: chunker::FilterBits::from_size(AVERAGE),
-        min_chunk_size: MINIMUM,
-        max_chunk_size: MAXIMUM,
-        window_size: WINDOW,
-    })
 }
 
 fn compression() -> Result<Compression, ArchiveError> {

@@ -178,7 +178,11 @@ fn decide(roster: &Roster, mac: Mac, report: &MachineReport, asker: Asker<'_>) -
                 true => Note::Installed,
                 false => Note::Nothing,
             };
-            say(Action::Boot, format!("{} started from its disk", machine.name), note, Some(machine.name))
+            let mut verdict =
+                say(Action::Boot, format!("{} started from its disk", machine.name), note, Some(machine.name));
+            // It takes another version by itself, when this names one.
+            verdict.assignment.image = Some(machine.image);
+            verdict
         }
         (_, BootMode::Installed) => say(Action::Boot, "an installed system goes on".into(), Note::Nothing, None),
         (Standing::NoAssignments, _) => {
@@ -234,7 +238,9 @@ fn learn_again(roster: &Roster, mac: Mac, store: &str, facts: &MachineFacts, ver
 
 /// A machine whose image cannot be had waits, instead of failing halfway.
 fn check_image(shared: &Shared, verdict: Verdict) -> Verdict {
-    let Some(image) = &verdict.assignment.image else { return verdict };
+    let Some(image) = verdict.assignment.image.as_ref().filter(|_| verdict.assignment.action == Action::Install) else {
+        return verdict;
+    };
     let boot = shared.boot.current();
     if boot.files.contains_key(&name_of(&image.template)) {
         return verdict;
