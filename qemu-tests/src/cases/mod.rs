@@ -15,16 +15,19 @@ pub mod pods;
 pub mod preloaded_images;
 pub mod screen;
 pub mod secure_boot;
+pub mod slots;
 pub mod storage_node;
 pub mod tamper;
 pub mod template_parts;
 pub mod uki_modes;
 pub mod until;
+pub mod update;
 pub mod wipe_permit;
 
 use crate::{
     builds::Build,
     journey::{Plan, inside, table},
+    materials::site::Variant,
     process,
     report::Report,
     world::{self, World, firmware::NetworkBoot, machine::Hardware, plain::SmallGuest},
@@ -95,6 +98,10 @@ pub enum Story {
     },
     /// A machine for which there is no boot image.
     Arm64,
+    /// Versions that are healthy and that are not, with cables and plugs pulled.
+    Update,
+    /// A version that never comes up, with this firmware.
+    HangingSlot(NetworkBoot),
 }
 
 impl Story {
@@ -102,6 +109,16 @@ impl Story {
     #[must_use]
     pub const fn has_neighbours(self) -> bool {
         matches!(self, Self::BootPaths | Self::Bystanders { .. } | Self::Arm64)
+    }
+
+    /// Further versions of its image.
+    #[must_use]
+    pub const fn versions(self) -> &'static [Variant] {
+        match self {
+            Self::Update => &[Variant::Next, Variant::Broken],
+            Self::HangingSlot(_) => &[Variant::Hanging],
+            _ => &[],
+        }
     }
 
     /// The formats that `image-builder export` has to make for it.
@@ -117,7 +134,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 25] = [
+pub const ALL: [Case; 28] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -293,6 +310,27 @@ pub const ALL: [Case; 25] = [
         template: WORKER,
         story: Story::DiskImage,
     },
+    Case {
+        name: "update",
+        about: "a version with one package more moves few bytes and wins over pulled plugs and cables; a broken one loses",
+        core: false,
+        template: WORKER,
+        story: Story::Update,
+    },
+    Case {
+        name: "hanging-slot",
+        about: "a version that never comes up on UEFI: after three starts the machine is back by itself, and says why",
+        core: false,
+        template: WORKER,
+        story: Story::HangingSlot(NetworkBoot::Http),
+    },
+    Case {
+        name: "hanging-slot-bios",
+        about: "the same on SeaBIOS, where GRUB counts",
+        core: false,
+        template: WORKER,
+        story: Story::HangingSlot(NetworkBoot::Bios),
+    },
 ];
 
 /// Finds a case.
@@ -314,7 +352,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         _ => {}
     }
     let mut plan = plan.clone();
-    if matches!(case.story, Story::Tamper | Story::SecureBoot) {
+    if matches!(case.story, Story::Tamper | Story::SecureBoot | Story::Update | Story::HangingSlot(_)) {
         own_repository(&mut plan)?;
     }
     plan.person |= matches!(case.story, Story::Claim | Story::Screen);
@@ -332,6 +370,8 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::PreloadedImages => preloaded_images::run(plan, &mut world, report, result).await,
         Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
+        Story::Update => update::run(plan, &mut world, report, result).await,
+        Story::HangingSlot(boot) => slots::run(plan, boot, &mut world, report).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::Build(_) | Story::BootPaths | Story::Bystanders { .. } | Story::Arm64 => {
             bail!("{} needs no world", case.name)

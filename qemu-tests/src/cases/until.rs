@@ -36,6 +36,21 @@ pub async fn step(
     .await
 }
 
+/// Waits until a machine has said something that fits since it was switched on.
+///
+/// # Errors
+/// When nothing comes in time.
+pub async fn line(
+    world: &mut World,
+    machine: &mut Machine,
+    mac: &str,
+    what: &str,
+    report: &Report,
+    fits: impl Fn(&StepLine) -> bool,
+) -> Result<StepLine> {
+    lines(world, machine, mac, what, report, |lines| Ok(lines.iter().find(|line| fits(line)).cloned())).await
+}
+
 /// Waits until the machine to be installed has done `step`, whatever failed on the way.
 ///
 /// # Errors
@@ -105,6 +120,21 @@ pub async fn serial(machine: &mut Machine, text: &str) -> Result<String> {
         in_time(begin, machine, &format!("{text:?} on the serial line"))?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits until the serial line has said this so many times.
+///
+/// # Errors
+/// When it has not in time.
+pub async fn serial_times(world: &mut World, machine: &mut Machine, text: &str, times: usize) -> Result<()> {
+    let begin = Instant::now();
+    while machine.serial.count(text) < times {
+        world.check()?;
+        machine.check()?;
+        in_time(begin, machine, &format!("{text:?} for the {times}. time on the serial line"))?;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Waits until the store's page says this.

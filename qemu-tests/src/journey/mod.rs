@@ -37,6 +37,8 @@ pub struct Plan {
     pub region: Materials,
     /// The machine.
     pub shape: Shape,
+    /// The program `image-builder`.
+    pub image_builder: PathBuf,
     /// The program `netboot`.
     pub netboot: PathBuf,
     /// The program `registrar`.

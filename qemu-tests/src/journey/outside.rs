@@ -10,7 +10,8 @@ use crate::{
         container, export, image,
         lab::LAB,
         neighbours::{ARM64, NEIGHBOURS},
-        programs, region, site,
+        programs, region,
+        site::{self, Variant},
     },
     report::Report,
     sandbox::{self, Apart, ThisProgram},
@@ -94,7 +95,7 @@ pub fn image(checkout: &Path, cache: &Cache, template: &str, report: &Report) ->
     let lab = LAB.make(cache, &mirrors, report)?;
     let region = region::prepare(cache, checkout, template, &mirrors, &lab.path, report)?;
     let programs = programs::make(cache, checkout, report)?;
-    image::make(cache, &site::Site::shipped(checkout, template), &programs, &region.parameters, &mirrors, report)
+    image::make(cache, &site::Site::shipped(checkout, template), &[], &programs, &region.parameters, &mirrors, report)
 }
 
 fn mirrors() -> Result<mirror::Mirrors> {
@@ -119,7 +120,19 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         site = site::of_a_store(&folder, &programs.image_builder, &wish.template, &made, &mut region.parameters)?;
         containers = Some(made);
     }
-    let image = image::make(cache, &site, &programs, &region.parameters, &mirrors, report)?;
+    let mut further = Vec::new();
+    if !wish.case.story.versions().is_empty() {
+        let sites = cache.folder("sites")?.join(wish.case.name);
+        let make = |variant: Variant| {
+            let folder = sites.join(variant.name());
+            site::versions(&folder, &programs.image_builder, &wish.template, variant)
+        };
+        site = make(Variant::First)?;
+        for variant in wish.case.story.versions() {
+            further.push(image::Further { site: make(*variant)?, name: variant.name() });
+        }
+    }
+    let image = image::make(cache, &site, &further, &programs, &region.parameters, &mirrors, report)?;
     let run = cache.run_folder(wish.case.name, KEEP_RUNS)?;
     let exports = export::make(cache, &programs, &image, wish.case.story.exports(), &mirrors, &run, report)?;
     Ok(Plan {
@@ -129,6 +142,7 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         lab: lab.path,
         region: region.materials,
         shape: region.shape,
+        image_builder: programs.image_builder,
         netboot: programs.netboot,
         registrar: programs.registrar,
         image,

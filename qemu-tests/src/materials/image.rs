@@ -15,6 +15,7 @@ use contracts::manifest::ImageManifest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -37,6 +38,18 @@ pub struct Image {
     pub manifest: ImageManifest,
     /// The signed boot image.
     pub uki: PathBuf,
+    /// More versions in the repository, by the names of their channels.
+    #[serde(default)]
+    pub versions: BTreeMap<String, ImageManifest>,
+}
+
+/// A further version of an image: its template, and the name of its version and of its channel.
+#[derive(Debug, Clone)]
+pub struct Further {
+    /// The template.
+    pub site: Site,
+    /// The name.
+    pub name: &'static str,
 }
 
 /// Builds the image; image-builder itself re-uses what it has made before.
@@ -46,6 +59,7 @@ pub struct Image {
 pub fn make(
     cache: &Cache,
     site: &Site,
+    further: &[Further],
     programs: &Programs,
     parameters: &Map<String, Value>,
     mirrors: &Mirrors,
@@ -54,9 +68,10 @@ pub fn make(
     let Identity { keys, registrar_state } = identity(cache, programs, report)?;
     let settings = settings_text(parameters);
     let template = site.template.as_str();
-    let key = key(site, programs, &keys, &registrar_state, &settings, mirrors)?;
-    let entry = cache.make("images", &key, |folder| {
-        report.line(format!("image: building {template}"));
+    let sites: Vec<&Site> = std::iter::once(site).chain(further.iter().map(|further| &further.site)).collect();
+    let key = key(&sites, programs, &keys, &registrar_state, &settings, mirrors)?;
+    let build = |folder: &Path, site: &Site, name: Option<&str>| -> Result<Vec<u8>> {
+        report.line(format!("image: building {template} {}", name.unwrap_or_default()));
         let file = folder.join("settings.yaml");
         fs::write(&file, &settings).with_context(|| format!("writing {}", file.display()))?;
         let mut command = if sandbox::am_root() {
@@ -90,12 +105,19 @@ pub fn make(
         ] {
             command.arg(flag).arg(path);
         }
+        if let Some(name) = name {
+            command.args(["--channel", name, "--image-version", name]);
+        }
         // Its summary comes on stdout, its progress on stderr: that goes to the terminal as it is.
         command.stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit());
         let output = command.output().context("starting image-builder")?;
         ensure!(output.status.success(), "image-builder ended with {}", output.status);
-        fs::write(folder.join("summary.json"), process::last_line(&output.stdout))
-            .context("writing image-builder's summary")
+        Ok(process::last_line(&output.stdout).into())
+    };
+    let entry = cache.make("images", &key, |folder| {
+        let summary = build(folder, site, None)?;
+        fs::write(folder.join("summary.json"), summary).context("writing image-builder's summary")?;
+        further.iter().try_for_each(|further| build(folder, &further.site, Some(further.name)).map(|_| ()))
     })?;
     if entry.reused {
         report.line("image: from the cache");
@@ -105,9 +127,12 @@ pub fn make(
     let repository = entry.path.join("repository");
     let summary = fs::read(entry.path.join("summary.json")).context("reading image-builder's summary")?;
     let summary: Summary = serde_json::from_slice(&summary).context("reading image-builder's summary")?;
-    let manifest_path = target(&repository, &summary.manifest)?;
-    let manifest: ImageManifest =
-        contracts::read(&fs::read(&manifest_path).with_context(|| format!("reading {}", manifest_path.display()))?)?;
+    let manifest = manifest(&repository, &summary.manifest)?;
+    let versions = further.iter().map(|further| {
+        let found = self::manifest(&repository, &ImageManifest::target_name(template, further.name))?;
+        Ok((further.name.to_owned(), found))
+    });
+    let versions = versions.collect::<Result<_>>()?;
     let uki = target(&repository, &manifest.uki)?;
     Ok(Image {
         template: template.to_owned(),
@@ -117,7 +142,13 @@ pub fn make(
         registrar_state,
         manifest,
         uki,
+        versions,
     })
+}
+
+fn manifest(repository: &Path, name: &str) -> Result<ImageManifest> {
+    let path = target(repository, name)?;
+    Ok(contracts::read(&fs::read(&path).with_context(|| format!("reading {}", path.display()))?)?)
 }
 
 /// Who signs images, and whose certificates are in them.
@@ -156,7 +187,7 @@ const REBUILD_AFTER_DAYS: i64 = 7;
 
 /// Everything that decides what an image contains.
 fn key(
-    site: &Site,
+    sites: &[&Site],
     programs: &Programs,
     keys: &Path,
     registrar_state: &Path,
@@ -166,7 +197,7 @@ fn key(
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let period = time::OffsetDateTime::now_utc().unix_timestamp() / (REBUILD_AFTER_DAYS * 24 * 3600);
     let mut inputs = vec![
-        site.template.as_str().into(),
+        sites.first().map(|site| site.template.clone()).unwrap_or_default().into_bytes(),
         settings.into(),
         mirrors.debian.as_bytes().to_vec(),
         mirrors.security.clone().unwrap_or_default().into_bytes(),
@@ -176,8 +207,8 @@ fn key(
         read(&registrar_state.join("ca.pem"))?,
         read(&keys.join("tuf/1.root.json"))?,
     ];
-    for folder in ["templates", "software", "configuration"] {
-        let folder = site.folder.join(folder);
+    let folders = ["templates", "software", "configuration"];
+    for folder in sites.iter().flat_map(|site| folders.map(|folder| site.folder.join(folder))) {
         let entries = fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
         let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
         files.sort();

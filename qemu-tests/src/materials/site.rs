@@ -90,6 +90,103 @@ pub fn of_a_store(
     Ok(Site { folder: folder.to_owned(), template: NAME.into() })
 }
 
+/// A version of the template [`VERSIONS_TEMPLATE`], beyond the one that is installed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// The one that is installed first.
+    First,
+    /// One package more.
+    Next,
+    /// What the machine is for cannot be started.
+    Broken,
+    /// It never gets as far as the agent.
+    Hanging,
+}
+
+/// The template of [`versions`].
+pub const VERSIONS_TEMPLATE: &str = "shop-worker";
+/// Seconds that a version of [`versions`] has to become healthy, where it is to become so, and where not.
+pub const DEADLINE: u64 = 300;
+/// See [`DEADLINE`].
+pub const SHORT_DEADLINE: u64 = 60;
+/// The package that [`Variant::Next`] has besides.
+const MORE: &str = "tree";
+
+impl Variant {
+    /// Its name: of the image's version, and of the channel in which it is published.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "1-first",
+            Self::Next => "2-next",
+            Self::Broken => "3-broken",
+            Self::Hanging => "3-hanging",
+        }
+    }
+
+    fn packages(self) -> &'static str {
+        if self == Self::Next { MORE } else { "" }
+    }
+
+    fn units(self) -> String {
+        match self {
+            Self::First | Self::Next => String::new(),
+            Self::Broken => "  units:\n    mask: [kubelet.service]\n".into(),
+            Self::Hanging => "  files:
+    - path: /etc/systemd/system/stuck.service
+      content: |
+        [Unit]
+        Before=shelfboot-agent.service
+        [Service]
+        Type=oneshot
+        TimeoutStartSec=infinity
+        ExecStart=/usr/bin/sleep infinity
+        [Install]
+        WantedBy=multi-user.target
+  units:
+    enable: [stuck.service]
+"
+            .into(),
+        }
+    }
+}
+
+/// The template of a variant, begun like `like`: versions of one image differ in what [`Variant`] says, and in how long they have.
+///
+/// # Errors
+/// When image-builder fails, or the template is not as expected.
+pub fn versions(folder: &Path, image_builder: &Path, like: &str, variant: Variant) -> Result<Site> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    let mut new = Command::new(image_builder);
+    process::output(new.args(["new", VERSIONS_TEMPLATE, "--like", like, "--folder"]).arg(folder))?;
+    let template = folder.join(format!("templates/{VERSIONS_TEMPLATE}.yaml"));
+    let mut text = fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
+    for kind in ["software", "configuration"] {
+        let list = format!("{kind}: [base, kubernetes-node");
+        ensure!(text.contains(&list), "the template {like} has other profiles than expected");
+        text = text.replace(&list, &format!("{list}, variant"));
+    }
+    let write = |path: &str, text: &str| {
+        let path = folder.join(path);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    };
+    let head = |kind: &str| format!("apiVersion: shelfboot.dev/v1\nkind: {kind}\nmetadata: {{name: variant}}\nspec:\n");
+    let deadline = if matches!(variant, Variant::First | Variant::Next) { DEADLINE } else { SHORT_DEADLINE };
+    write(&format!("templates/{VERSIONS_TEMPLATE}.yaml"), &text)?;
+    write("software/variant.yaml", &format!("{}  packages: [{}]\n", head("SoftwareProfile"), variant.packages()))?;
+    write(
+        "configuration/variant.yaml",
+        &format!(
+            "{}  kernelArguments: [shelfboot.deadline={deadline}, shelfboot.update=15]\n{}",
+            head("ConfigurationProfile"),
+            variant.units()
+        ),
+    )?;
+    Ok(Site { folder: folder.to_owned(), template: VERSIONS_TEMPLATE.into() })
+}
+
 fn software(containers: &Containers) -> String {
     format!(
         "apiVersion: shelfboot.dev/v1

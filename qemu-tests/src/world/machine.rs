@@ -374,6 +374,12 @@ impl Serial {
         self.lines.lock().ok()?.iter().find(|(_, line)| line.contains(text)).cloned()
     }
 
+    /// How many lines hold this text.
+    #[must_use]
+    pub fn count(&self, text: &str) -> usize {
+        self.lines.lock().map_or(0, |lines| lines.iter().filter(|(_, line)| line.contains(text)).count())
+    }
+
     /// The last lines, for error messages.
     #[must_use]
     pub fn tail(&self, count: usize) -> String {

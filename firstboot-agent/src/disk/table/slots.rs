@@ -90,9 +90,9 @@ mod tests {
             DiskContent::Installed { root_hashes, .. } => root_hashes,
             other => panic!("{other:?}"),
         };
-        assert_eq!(hashes(&path), [old.clone()]);
+        assert_eq!(hashes(&path), std::slice::from_ref(&old));
         target.complete_slot(Slot::B, &new, &old).unwrap();
-        assert_eq!(hashes(&path), [old.clone(), new.clone()]);
+        assert_eq!(hashes(&path), [old, new.clone()]);
         target.begin_slot(Slot::A, &new).unwrap();
         assert_eq!(hashes(&path), [new]);
     }
