@@ -106,7 +106,7 @@ pub enum Variant {
 /// The template of [`versions`].
 pub const VERSIONS_TEMPLATE: &str = "shop-worker";
 /// Seconds that a version of [`versions`] has to become healthy, where it is to become so, and where not.
-pub const DEADLINE: u64 = 300;
+pub const DEADLINE: u64 = 150;
 /// See [`DEADLINE`].
 pub const SHORT_DEADLINE: u64 = 60;
 /// The package that [`Variant::Next`] has besides.
