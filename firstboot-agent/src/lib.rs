@@ -12,6 +12,7 @@
 
 pub mod boot;
 pub mod cli;
+pub mod clock;
 pub mod console;
 pub mod deadline;
 pub mod disk;

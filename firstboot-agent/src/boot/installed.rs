@@ -8,7 +8,7 @@ use super::{
     trouble::{Place, Trouble},
 };
 use crate::{
-    console,
+    clock, console,
     disk::{
         layout::{IN_PROGRESS, Role},
         table::{has_room_for_ours, partition_node},
@@ -32,6 +32,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Component, Path, PathBuf},
 };
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 const SYSROOT: &str = "/sysroot";
@@ -125,13 +126,17 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
 ///
 /// # Errors
 /// With what did not work; the caller reports it and restarts.
-pub fn start(slot: &Slot, root_hash: &str) -> Result<Infallible, Trouble> {
+pub fn start(slot: &Slot, root_hash: &str, built_at: OffsetDateTime) -> Result<Infallible, Trouble> {
     console::line("starting the installed system");
     if let Some(disk) = &slot.unmade {
         first_start::make_state(disk).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
     }
     let unfinished = mount_state(slot).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
     let ours = Path::new(EARLY_STATE).join("shelfboot");
+    // Below the floor no certificate would be valid yet. With a wrong clock the start still goes on.
+    if let Err(error) = clock::at_least(clock::floor_of_installed(&ours, built_at)) {
+        console::line(&format!("the clock stays as it is: {error:#}"));
+    }
     let begun = slots::start::begin(&ours, &slot.esp, root_hash);
     let begun = begun.map_err(|error| Trouble { place: Place::Version, error, unfinished })?;
     if unfinished > 0 {

@@ -64,7 +64,7 @@ fn try_run() -> anyhow::Result<Infallible> {
     if let (Some(hash), Some(partition)) = (&root_hash, partition)
         && let Some(slot) = installed::find(partition, hash)?
     {
-        match installed::start(&slot, hash) {
+        match installed::start(&slot, hash, trust_floor()?.built_at) {
             Ok(never) => match never {},
             Err(trouble) => trouble::tell_and_restart(&trouble, &trust_floor()?),
         }

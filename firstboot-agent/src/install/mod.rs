@@ -44,7 +44,7 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
                 let wait = backoff.next_wait();
                 screen::next_try(wait);
                 console::line(&format!("trying again in {} s; there is nothing to press", wait.as_secs()));
-                std::thread::sleep(wait);
+                network::until_a_cable_is_put_in(wait);
             }
         }
     }

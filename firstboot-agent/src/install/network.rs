@@ -1,21 +1,17 @@
 //! The step `network`: an address, netboot's place, and a clock that is good enough for certificates.
 
 use crate::{
-    facts,
+    clock, facts,
     failure::{Coded, Failure},
     net::{client::Netboot, dhcp, interface::Links, lldp},
 };
 use anyhow::{Context, Result};
-use contracts::{assignment::TimeReply, facts::Nic, manifest::TrustFloor};
-use nix::{
-    sys::time::TimeSpec,
-    time::{ClockId, clock_settime},
-};
+use contracts::{facts::Nic, manifest::TrustFloor};
 use std::{
+    collections::BTreeSet,
     fs,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
-use time::OffsetDateTime;
 
 /// Rounds over all network cards. Spanning tree keeps a port silent for thirty seconds and more after link-up, and
 /// a store's switch may start at the same time as we do.
@@ -59,7 +55,7 @@ pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, Strin
         for nic in nics.iter().filter(|nic| has_carrier(nic)) {
             match ask(&links, nic, round, named).await {
                 Ok(Some((address, netboot))) => {
-                    let words = set_clock(&netboot, floor).await.code("clock")?;
+                    let words = clock::take(&netboot, floor.built_at).await.code("clock")?;
                     let mac = nic.mac.clone();
                     let words = format!("{} has {address} and found {}; {words}", nic.kernel_name, netboot.base());
                     let mut neighbours = lldp::Heard::new();
@@ -97,31 +93,24 @@ async fn ask(links: &Links, nic: &Nic, round: u32, named: Option<&str>) -> Resul
     Ok(Some((lease.address.to_string(), Netboot::new(&base)?)))
 }
 
-/// Takes the store's time, never below the boot image's build time.
-async fn set_clock(netboot: &Netboot, floor: &TrustFloor) -> Result<String> {
-    let reply: TimeReply = netboot.time().await?;
-    let local = OffsetDateTime::from(SystemTime::now());
-    let chosen = reply.utc.max(floor.built_at);
-    write_clock(chosen)?;
-    let off = (chosen - local).whole_seconds();
-    Ok(format!("the clock was {off} s off"))
-}
-
-/// Without anybody to ask, the machine's own clock has to do; but it is never earlier than the boot image.
-///
-/// # Errors
-/// When the clock cannot be set.
-pub fn set_clock_at_least(floor: &TrustFloor) -> Result<()> {
-    if OffsetDateTime::from(SystemTime::now()) < floor.built_at { write_clock(floor.built_at) } else { Ok(()) }
-}
-
-fn write_clock(time: OffsetDateTime) -> Result<()> {
-    let time = TimeSpec::new(time.unix_timestamp(), i64::from(time.nanosecond()));
-    clock_settime(ClockId::CLOCK_REALTIME, time).context("setting the clock")
-}
-
 fn has_carrier(nic: &Nic) -> bool {
-    fs::read_to_string(format!("/sys/class/net/{}/carrier", nic.kernel_name)).is_ok_and(|text| text.trim() == "1")
+    carrier(&nic.kernel_name)
+}
+
+fn carrier(name: &str) -> bool {
+    fs::read_to_string(format!("/sys/class/net/{name}/carrier")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Waits, but no longer than until a cable is put in: whoever has just done so wants to see that it helped.
+pub fn until_a_cable_is_put_in(wait: Duration) {
+    let linked = || -> BTreeSet<String> {
+        let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| carrier(name)).collect()
+    };
+    let (before, end) = (linked(), Instant::now() + wait);
+    while Instant::now() < end && linked().is_subset(&before) {
+        std::thread::sleep(Duration::from_millis(500).min(wait));
+    }
 }
 
 /// `52:54:00:12:34:56` as six bytes.

@@ -1,7 +1,7 @@
 //! Where the image repository is: at netboot, or on the medium that the machine was started from. Neither is believed.
 
 use crate::net::client::Netboot;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use std::{
     fs::File,
@@ -101,7 +101,9 @@ impl Body {
             Self::File(file, left) => {
                 let mut part = vec![0; usize::try_from(*left).unwrap_or(PART).min(PART)];
                 // A stick may take its time over a bad spot.
-                let length = tokio::task::block_in_place(|| file.read(&mut part)).context("reading the medium")?;
+                let length = tokio::task::block_in_place(|| file.read(&mut part));
+                // Without the system's number: a bad stick is no word about the disk.
+                let length = length.map_err(|error| anyhow!("reading the medium: {error}"))?;
                 part.truncate(length);
                 *left -= length as u64;
                 Ok((length > 0).then(|| part.into()))

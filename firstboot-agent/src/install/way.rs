@@ -6,6 +6,7 @@ use super::{
     source::Source,
 };
 use crate::{
+    clock,
     disk::plan::Identity,
     failure::{Coded, Failure},
 };
@@ -51,7 +52,7 @@ pub async fn find(floor: &TrustFloor, origin: &Origin) -> Result<(Way, String), 
 }
 
 fn offline(floor: &TrustFloor, medium: Found) -> Result<(Way, String), Failure> {
-    network::set_clock_at_least(floor).code("clock")?;
+    clock::at_least(floor.built_at).code("clock")?;
     let image = &medium.medium.image;
     let words = format!(
         "no network is needed: the medium carries {} {}",

@@ -10,7 +10,7 @@ pub mod updates;
 
 use crate::{
     boot::{installed::STATE, start_mark},
-    console, durable, facts,
+    clock, console, durable, facts,
     failure::{Coded, Failure},
     install::{network::mac_bytes, state::UNSENT_EVENTS},
     net::{client::Netboot, dhcp},
@@ -120,6 +120,11 @@ async fn become_member(machine: &mut Machine, reporter: &Reporter, slots: &Watch
     let (netboot, assignment) = find_store(machine).await?;
     slots.store_answers(&machine.mac);
     reporter.connect(netboot.clone(), &machine.mac);
+    // Before any certificate is looked at. Where it cannot be had, the machine's own clock may do.
+    match clock::correct(&netboot, Path::new(STATE)).await {
+        Ok(words) => console::line(&words),
+        Err(error) => console::line(&format!("the store's time cannot be had: {error:#}")),
+    }
     write_owner(machine, &assignment);
     let key = identity::load_or_make(Path::new(STATE)).code("machine-key")?;
     let region = region::Region::connect(&assignment, &key).code("region")?;
@@ -130,6 +135,9 @@ async fn become_member(machine: &mut Machine, reporter: &Reporter, slots: &Watch
         Ok((admitted, words))
     });
     let enrolled = enrolled.await?;
+    if let Err(error) = clock::vouched_for(Path::new(STATE)) {
+        console::line(&format!("the time cannot be written down: {error:#}"));
+    }
     let joined = reporter.step(Step::Join, "joining the cluster", join::join(machine, &region, enrolled));
     let request = joined.await?;
     let ready = reporter.step(Step::Ready, "waiting until the cluster reports this machine ready", async {

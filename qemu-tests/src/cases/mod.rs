@@ -11,6 +11,7 @@ pub mod foreign_disk;
 pub mod hypervisor;
 pub mod media;
 pub mod member;
+pub mod odd_machines;
 pub mod pods;
 pub mod preloaded_images;
 pub mod screen;
@@ -30,7 +31,7 @@ use crate::{
     materials::site::Variant,
     process,
     report::Report,
-    world::{self, World, firmware::NetworkBoot, machine::Hardware, plain::SmallGuest},
+    world::{self, World, firmware::NetworkBoot, machine::Hardware, plain::SmallGuest, registrar},
 };
 use anyhow::{Context as _, Result, bail};
 use std::process::Command;
@@ -65,6 +66,8 @@ pub enum Story {
     Screen,
     /// Permission to install over somebody's data.
     WipePermit,
+    /// Machines that are not as they should be.
+    OddMachines,
     /// Disks that hold somebody's data.
     ForeignDisk,
     /// What netboot serves is changed, and what is on the disk.
@@ -134,7 +137,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 28] = [
+pub const ALL: [Case; 29] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -239,6 +242,13 @@ pub const ALL: [Case; 28] = [
         core: true,
         template: WORKER,
         story: Story::ForeignDisk,
+    },
+    Case {
+        name: "odd-machines",
+        about: "twin disks, 4Kn, no link, clocks of 1970 and 2038, no WAN, failing and full disks, forgetful firmware",
+        core: false,
+        template: WORKER,
+        story: Story::OddMachines,
     },
     Case {
         name: "tamper",
@@ -357,13 +367,15 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     }
     plan.person |= matches!(case.story, Story::Claim | Story::Screen);
     let plan = &plan;
-    let mut world = world::build(plan, report).await?;
+    let machines: &[_] = if case.story == Story::OddMachines { &odd_machines::MACHINES } else { &registrar::ANY };
+    let mut world = world::build(plan, machines, report).await?;
     match case.story {
         Story::Journey(boot) => journey(plan, boot, &mut world, report, result).await,
         Story::Admission => admission::run(plan, &mut world, report).await,
         Story::Claim => claim::run(plan, &mut world, report).await,
         Story::WipePermit => wipe_permit::run(plan, &mut world, report).await,
         Story::Screen => screen::run(plan, &mut world, report).await,
+        Story::OddMachines => odd_machines::run(plan, &mut world, report).await,
         Story::ForeignDisk => foreign_disk::run(plan, &mut world, report).await,
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,

@@ -51,18 +51,19 @@ pub async fn line(
     lines(world, machine, mac, what, report, |lines| Ok(lines.iter().find(|line| fits(line)).cloned())).await
 }
 
-/// Waits until the machine to be installed has done `step`, whatever failed on the way.
+/// Waits until a machine has done `step`, whatever failed on the way.
 ///
 /// # Errors
 /// When it has not in time.
 pub async fn done_at_last(world: &mut World, machine: &mut Machine, step: Step, report: &Report) -> Result<StepLine> {
-    lines(world, machine, at::MACHINE_MAC, &format!("{step} done"), report, |lines| {
+    let mac = machine.mac.clone();
+    lines(world, machine, &mac, &format!("{step} done"), report, |lines| {
         Ok(lines.iter().find(|l| l.step == step && l.status == StepStatus::Done).cloned())
     })
     .await
 }
 
-/// Waits until the machine to be installed says that `step` failed, in these words.
+/// Waits until a machine says that `step` failed, in these words.
 ///
 /// # Errors
 /// When it does not in time.
@@ -73,7 +74,8 @@ pub async fn failure(
     words: &str,
     report: &Report,
 ) -> Result<StepLine> {
-    lines(world, machine, at::MACHINE_MAC, &format!("{step} failed with {words:?}"), report, |lines| {
+    let mac = machine.mac.clone();
+    lines(world, machine, &mac, &format!("{step} failed with {words:?}"), report, |lines| {
         let fits = |l: &&StepLine| l.step == step && l.status == StepStatus::Failed && l.message.contains(words);
         Ok(lines.iter().find(fits).cloned())
     })

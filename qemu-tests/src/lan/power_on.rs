@@ -10,7 +10,7 @@ use crate::{
     world::{
         addresses as at,
         firmware::{self, NetworkBoot, Rom},
-        machine::{self, Accelerator, Hardware, Machine},
+        machine::{self, Accelerator, Hardware, Machine, Odd},
         store,
     },
 };
@@ -157,6 +157,7 @@ pub fn hardware(
         medium: None,
         first: None,
         throw_away: false,
+        odd: Odd::default(),
         accelerator,
     })
 }

@@ -72,6 +72,17 @@ pub enum Drive {
     Usb,
 }
 
+/// What is odd about a machine's hardware.
+#[derive(Debug, Clone, Default)]
+pub struct Odd {
+    /// Its disk has sectors of 4096 bytes, and no smaller ones (4Kn).
+    pub large_sectors: bool,
+    /// What its clock says when it is switched on, as QEMU reads it: `1970-01-01T00:00:05`.
+    pub clock: Option<&'static str>,
+    /// Rules of QEMU's `blkdebug` for the disk, a file.
+    pub disk_faults: Option<PathBuf>,
+}
+
 /// What a machine is made of. Disk and firmware variables outlive it.
 #[derive(Debug, Clone)]
 pub struct Hardware {
@@ -97,6 +108,8 @@ pub struct Hardware {
     pub first: Option<First>,
     /// What is written to the disk goes away with the machine.
     pub throw_away: bool,
+    /// What is not as it should be.
+    pub odd: Odd,
     /// What executes it.
     pub accelerator: Accelerator,
 }
@@ -126,6 +139,7 @@ impl Hardware {
             medium: None,
             first: None,
             throw_away: false,
+            odd: Odd::default(),
             accelerator,
         })
     }
@@ -161,12 +175,18 @@ impl Hardware {
             _ => "raw".into(),
         };
         let snapshot = if self.throw_away { ",snapshot=on" } else { "" };
-        let disk_file = self.disk.display();
+        let faults =
+            self.odd.disk_faults.as_ref().map_or(String::new(), |rules| format!("blkdebug:{}:", rules.display()));
+        let disk_file = format!("{faults}{}", self.disk.display());
         more(
             "-drive",
             format!("if=none,id=disk,file={disk_file},format={format},cache=unsafe,discard=unmap{snapshot}"),
         );
-        more("-device", format!("virtio-blk-pci,drive=disk,serial=DISK-{}{disk}", self.name));
+        let sectors = if self.odd.large_sectors { ",logical_block_size=4096,physical_block_size=4096" } else { "" };
+        more("-device", format!("virtio-blk-pci,drive=disk,werror=report,serial=DISK-{}{sectors}{disk}", self.name));
+        if let Some(clock) = self.odd.clock {
+            more("-rtc", format!("base={clock}"));
+        }
         if let Some(Medium { drive, image }) = &self.medium {
             let image = image.display();
             match drive {
@@ -207,6 +227,8 @@ pub fn blank_disk(path: &Path, gib: u64) -> Result<()> {
 pub struct Machine {
     child: tokio::process::Child,
     control: PathBuf,
+    /// MAC address of its network card; nothing where it has none that matters.
+    pub mac: String,
     /// When it was switched on: host monotonic time.
     pub started: Instant,
     /// The same by the host's clock, to compare with events.
@@ -225,7 +247,9 @@ impl Machine {
         let mut command = root.command("qemu-system-x86_64");
         command.args(hardware.arguments(&control));
         let log = folder.join(format!("{}-serial-{boot}.log", hardware.name));
-        Self::start(command, control, &log)
+        let mut machine = Self::start(command, control, &log)?;
+        machine.mac.clone_from(&hardware.mac);
+        Ok(machine)
     }
 
     /// Starts QEMU with a command of its own; its serial line is on stdout.
@@ -246,7 +270,7 @@ impl Machine {
         let serial = Arc::new(Serial::new(log.to_owned(), started)?);
         let output = child.stdout.take().context("QEMU has no stdout")?;
         tokio::spawn(Arc::clone(&serial).read(output));
-        Ok(Self { child, control, started, started_at, serial })
+        Ok(Self { child, control, mac: String::new(), started, started_at, serial })
     }
 
     /// Fails when QEMU has ended by itself, or has lost the guest's timer: on a busy host its translator sometimes does, and
@@ -446,6 +470,7 @@ mod tests {
             medium: None,
             first: None,
             throw_away: false,
+            odd: Odd::default(),
             accelerator: Accelerator::Tcg,
         };
         let text = hardware.arguments(Path::new("/q")).join(" ");

@@ -25,7 +25,13 @@ pub mod service;
 pub mod slots;
 pub mod store;
 
-use self::{netboot::NetbootSetup, region::Region, registrar::Registrar, root::Root, store::Store};
+use self::{
+    netboot::NetbootSetup,
+    region::Region,
+    registrar::{Registrar, Selector},
+    root::Root,
+    store::Store,
+};
 use crate::{journey::Plan, report::Report};
 use anyhow::{Context as _, Result};
 use std::{
@@ -51,11 +57,11 @@ pub struct World {
     pub logs: PathBuf,
 }
 
-/// Builds the world.
+/// Builds the world; `machines` is the store's inventory.
 ///
 /// # Errors
 /// When a part of it does not come up.
-pub async fn build(plan: &Plan, report: &Report) -> Result<World> {
+pub async fn build(plan: &Plan, machines: &[(&str, Selector<'_>)], report: &Report) -> Result<World> {
     let logs = make_folder(&plan.run.join("logs"))?;
     let root = Root::mount(&plan.lab, &plan.run.join("world"), &[&plan.cache, &plan.run])?;
     network::make(&root)?;
@@ -71,7 +77,7 @@ pub async fn build(plan: &Plan, report: &Report) -> Result<World> {
         program: &plan.registrar,
         folder: &registrar_folder,
         region: Some(&region),
-        machines: &registrar::ANY,
+        machines,
         template: &plan.image.template,
         person: plan.person,
         port: addresses::REGISTRAR_PORT,
