@@ -31,6 +31,7 @@ pub mod layout;
 pub mod machine;
 pub mod manifest;
 pub mod medium;
+pub mod network;
 pub mod repository;
 pub mod rollout;
 pub mod status;

@@ -4,7 +4,7 @@
 //! the part of the repository that one image needs. Nothing on it is believed for being there: what is installed from it
 //! has to pass the same TUF checks as what the store serves.
 
-use crate::assignment::ImageRef;
+use crate::{assignment::ImageRef, network::NetworkConfig};
 use serde::{Deserialize, Serialize};
 
 /// The file system's label.
@@ -39,4 +39,7 @@ pub struct Medium {
     /// Base URL of the store's netboot, for LANs on which it cannot be heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netboot: Option<String>,
+    /// The network of the machine that starts from it, for LANs on which nothing is heard without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkConfig>,
 }

@@ -16,6 +16,7 @@ use contracts::{
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
     medium::Medium,
+    network::NetworkConfig,
     rollout::{Ring, Rollout, Window},
     status::{
         CacheState, CacheStatus, CachedImage, Fetching, Health, MachineStatus, Reason, Remaining, StepLine,
@@ -311,6 +312,12 @@ fn image_documents() {
             root_hash: "ab".repeat(32),
             offline: true,
             netboot: Some("http://10.77.0.2".into()),
+            network: Some(NetworkConfig {
+                ports: vec!["52:54:00:12:34:56".into()],
+                vlan: Some(20),
+                addresses: vec!["10.77.0.7/24".into()],
+                ..NetworkConfig::default()
+            }),
         },
     );
     golden(

@@ -57,6 +57,8 @@ const NAMES: &[&str] = &[
     // network
     "virtio_net",
     "af_packet",
+    // tagged frames
+    "8021q",
     "xen_netfront",
     // the root: verity, its hashes and file systems
     "dm_mod",

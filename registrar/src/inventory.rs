@@ -2,6 +2,8 @@
 
 use crate::yaml::{self, Complaint, YamlError};
 use contracts::assignment::ImageRef;
+use contracts::enrollment::NodeFile;
+use contracts::network::NetworkConfig;
 use contracts::store::MachineSelector;
 use contracts::window::{AdmissionWindow, Opening};
 use serde::Deserialize;
@@ -22,6 +24,8 @@ pub struct Inventory {
     pub tiers: BTreeMap<String, Tier>,
     parameters: BTreeMap<String, String>,
     store_parameters: BTreeMap<String, BTreeMap<String, String>>,
+    /// Machine name -> its network, where that is said of it or of its store.
+    networks: BTreeMap<String, NetworkConfig>,
 }
 
 /// What it takes to be admitted for the first time.
@@ -82,6 +86,12 @@ impl Inventory {
         self.parameters.iter().chain(own).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
+    /// Files for a machine of this name, whatever its template is.
+    #[must_use]
+    pub fn files_of(&self, machine: &str) -> Vec<NodeFile> {
+        self.networks.get(machine).map_or_else(Vec::new, NetworkConfig::files)
+    }
+
     /// What a machine of this template needs to be admitted.
     #[must_use]
     pub fn tier(&self, template: &str) -> Tier {
@@ -126,6 +136,7 @@ struct StoreShape {
     name: Spanned<String>,
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<String>>,
+    network: Option<Spanned<NetworkConfig>>,
     #[serde(default)]
     windows: Vec<WindowShape>,
     machines: Vec<MachineShape>,
@@ -156,6 +167,7 @@ struct MachineShape {
     version: Option<String>,
     mac: Option<Spanned<String>>,
     any: Option<bool>,
+    network: Option<Spanned<NetworkConfig>>,
 }
 
 /// Reads and validates an inventory file.
@@ -188,9 +200,10 @@ fn validate(document: Document) -> Result<Inventory, Complaint> {
     for store in document.stores {
         check_label(&store.name)?;
         inventory.store_parameters.insert(store.name.value.clone(), parameters(store.parameters)?);
+        let usual = store.network.as_ref().map(usual_network).transpose()?;
         let mut macs = HashMap::new();
         let mut machines = Vec::new();
-        for shape in store.machines {
+        for mut shape in store.machines {
             check_label(&shape.name)?;
             // The name becomes the node's name in a cluster that many stores share.
             if let Some(line) = names.insert(shape.name.value.clone(), shape.name.referenced.line()) {
@@ -199,6 +212,10 @@ fn validate(document: Document) -> Result<Inventory, Complaint> {
                     shape.name.value
                 );
                 return Err(Complaint::about(&shape.name, text));
+            }
+            let own = shape.network.take().as_ref().map(network).transpose()?;
+            if let Some(network) = own.or_else(|| usual.clone()) {
+                inventory.networks.insert(shape.name.value.clone(), network);
             }
             let machine = validate_machine(shape, &mut macs)?;
             machines.push(machine);
@@ -211,6 +228,9 @@ fn validate(document: Document) -> Result<Inventory, Complaint> {
                 if let Some(line) = names.insert(name.clone(), places.referenced.line()) {
                     let text = format!("the window's place {name} is a machine that is already named in line {line}");
                     return Err(Complaint::about(&places, text));
+                }
+                if let Some(network) = &usual {
+                    inventory.networks.insert(name.clone(), network.clone());
                 }
                 let selector = MachineSelector::Window(window.name.clone());
                 machines.push(Machine { name, selector, image: image.clone() });
@@ -245,6 +265,20 @@ fn parameters(shapes: BTreeMap<String, Spanned<String>>) -> Result<BTreeMap<Stri
         values.insert(name, value.value);
     }
     Ok(values)
+}
+
+fn network(shape: &Spanned<NetworkConfig>) -> Result<NetworkConfig, Complaint> {
+    let checked = shape.value.check().map(|()| shape.value.clone());
+    checked.map_err(|error| Complaint::about(shape, format!("the network makes no sense: {error}")))
+}
+
+/// What every machine of a store has that says nothing of its own.
+fn usual_network(shape: &Spanned<NetworkConfig>) -> Result<NetworkConfig, Complaint> {
+    let network = network(shape)?;
+    if network.ports.is_empty() && network.addresses.is_empty() {
+        return Ok(network);
+    }
+    Err(Complaint::about(shape, "`ports` and `addresses` belong to one machine; write its network beside its name"))
 }
 
 fn validate_machine(shape: MachineShape, macs: &mut HashMap<String, u64>) -> Result<Machine, Complaint> {
@@ -447,6 +481,22 @@ stores:
         assert!(name.starts_with("inventory.yaml:3:") && name.contains("`a b`"), "{name}");
         let long = complaint(&GOOD.replace("stores:", &format!("parameters: {{a: {}}}\nstores:", "x".repeat(1025))));
         assert!(long.contains("1024 bytes"), "{long}");
+    }
+
+    #[test]
+    fn a_machines_network_becomes_files_and_its_own_counts_more_than_the_stores() {
+        let text = GOOD.replace("machines:", "network: {mtu: 1400}\n    machines:");
+        let text =
+            text.replace("any: true", "any: true\n        network: {addresses: [10.0.4.7/24], gateways: [10.0.4.1]}");
+        let inventory = parse(Path::new("inventory.yaml"), &text).unwrap();
+        let content = |name: &str| inventory.files_of(name).into_iter().map(|file| file.content).collect::<String>();
+        assert!(content("w1").contains("MTUBytes=1400") && content("w1").contains("DHCP=yes"));
+        assert!(content("w2").contains("Address=10.0.4.7/24") && !content("w2").contains("MTUBytes"));
+        assert!(content("w3").is_empty());
+        let wrong = complaint(&text.replace("10.0.4.1]", "10.0.5.1]"));
+        assert!(wrong.starts_with("inventory.yaml:13:") && wrong.contains("10.0.5.1"), "{wrong}");
+        let shared = complaint(&text.replace("{mtu: 1400}", "{addresses: [10.0.4.7/24]}"));
+        assert!(shared.contains("belong to one machine"), "{shared}");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::{
         layout::{IN_PROGRESS, Role},
         table::{has_room_for_ours, partition_node},
     },
-    durable, facts, slots, verity,
+    durable, facts,
+    install::state,
+    slots, verity,
 };
 use anyhow::{Context, Result, ensure};
 use contracts::{
@@ -21,6 +23,7 @@ use contracts::{
     late,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
     manifest,
+    network::NetworkConfig,
 };
 use gptman::GPT;
 use nix::mount::{MsFlags, mount};
@@ -205,6 +208,12 @@ fn compose_etc(root: &Path, config: &MachineConfig) -> Result<()> {
 
     let ours = below(root, STATE)?;
     fs::write(etc.join("machine-id"), format!("{}\n", machine_id(&ours.join("machine-id"))?))?;
+    for file in network_of_medium(&ours) {
+        if let Err(error) = write_node_file(root, &file) {
+            console::line(&format!("the network that the medium named: {error:#}"));
+        }
+    }
+    // What the region says comes after it, and replaces files of the same names.
     if let Ok(bytes) = fs::read(ours.join("node.json")) {
         let node: Node = serde_json::from_slice(&bytes).context("reading node.json on the state partition")?;
         fs::write(etc.join("hostname"), format!("{}\n", node.name))?;
@@ -218,6 +227,13 @@ fn compose_etc(root: &Path, config: &MachineConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Files of the network that the medium named from which this machine was installed.
+fn network_of_medium(ours: &Path) -> Vec<NodeFile> {
+    let network = fs::read(ours.join(state::NETWORK)).ok();
+    let network = network.and_then(|bytes| serde_json::from_slice::<NetworkConfig>(&bytes).ok());
+    network.filter(|network| network.check().is_ok()).map_or_else(Vec::new, |network| network.files())
 }
 
 /// Made once, then the same for ever, over reinstalls of the root too.

@@ -62,6 +62,14 @@ pub(crate) fn load_for_new_devices() -> Result<()> {
     modprobe(&found.into_iter().collect::<Vec<_>>())
 }
 
+/// Loads one driver that no device asks for.
+///
+/// # Errors
+/// When modprobe cannot be started at all.
+pub(crate) fn load(name: &str) -> Result<()> {
+    modprobe(&[name.to_owned()])
+}
+
 fn has_disk_and_network() -> bool {
     let network = fs::read_dir("/sys/class/net")
         .into_iter()

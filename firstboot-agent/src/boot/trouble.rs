@@ -81,7 +81,9 @@ pub(super) fn tell_and_restart(trouble: &Trouble, floor: &TrustFloor) -> ! {
 }
 
 async fn tell(trouble: &Trouble, floor: &TrustFloor, reporter: &Reporter) {
-    let found = reporter.step(Step::Network, "looking for the store's boot service", network::find(floor, None)).await;
+    let found = reporter
+        .step(Step::Network, "looking for the store's boot service", network::find(floor, network::Given::default()))
+        .await;
     if let Ok(lan) = found {
         reporter.connect(lan.netboot, &lan.mac);
     }

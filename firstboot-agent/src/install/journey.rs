@@ -29,6 +29,7 @@ use contracts::{
     fleet::WipePermit,
     install::InstallRecord,
     manifest::{ImageManifest, TrustFloor},
+    network::NetworkConfig,
     step::Step,
 };
 use std::{convert::Infallible, fs::File, path::Path, time::Duration};
@@ -87,7 +88,7 @@ pub async fn attempt(
         .step(
             Step::Verify,
             "checking what is on the disk",
-            verify(reporter, &repository, &manifest, &mut target, (attempt, owner)),
+            verify(reporter, &repository, &manifest, &mut target, (attempt, owner), way.network()),
         )
         .await?;
 
@@ -247,6 +248,7 @@ async fn verify(
     manifest: &ImageManifest,
     target: &mut Target,
     (attempt, owner): (Uuid, Option<Owner>),
+    network: Option<&NetworkConfig>,
 ) -> Result<((), String), Failure> {
     let (data, tree) = (target.node(Role::RootA).code("verify")?, target.node(Role::VerityA).code("verify")?);
     let (root, progress) = (manifest.root.clone(), reporter.clone());
@@ -268,7 +270,11 @@ async fn verify(
     // what starts it. A disk that says complete can start, whenever the power goes; one that starts sooner is an installer.
     let ca = repository.target(&manifest.registrar_ca).await.code("registrar-ca")?;
     let record = InstallRecord::new(manifest, Some(attempt), repository.versions(), owner);
-    state::fill(&target.node(Role::State).code("state")?, &ca, &record).code("state")?;
+    let node = target.node(Role::State).code("state")?;
+    state::fill(&node, &ca, &record).code("state")?;
+    if let Some(network) = network {
+        state::keep_network(&node, network).code("state")?;
+    }
     let uki = repository.target(&manifest.uki).await.code("boot-files")?;
     let esp = target.node(Role::Esp).code("boot-files")?;
     match &manifest.bios {

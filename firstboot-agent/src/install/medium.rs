@@ -141,6 +141,7 @@ mod tests {
             root_hash: "ab".repeat(32),
             offline: true,
             netboot: None,
+            network: None,
         };
         let origin = |hash: Option<&str>| Origin { root_hash: hash.map(str::to_owned), from_medium: true };
         assert!(belongs(&medium, &origin(Some(&"ab".repeat(32)))));

@@ -1,12 +1,17 @@
 //! The step `network`: an address, netboot's place, and a clock that is good enough for certificates.
 
 use crate::{
+    boot::modules,
     clock, facts,
     failure::{Coded, Failure},
     net::{client::Netboot, dhcp, interface::Links, lldp},
 };
 use anyhow::{Context, Result};
-use contracts::{facts::Nic, manifest::TrustFloor};
+use contracts::{
+    facts::Nic,
+    manifest::TrustFloor,
+    network::{self, NetworkConfig},
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -28,22 +33,44 @@ pub struct Lan {
     pub mac: String,
     /// Switches that were heard on the way.
     pub neighbours: lldp::Heard,
+    /// How its network is set up, where a medium said so: the installed system needs the same.
+    pub network: Option<NetworkConfig>,
 }
 
-/// Finds netboot: every card with a carrier asks; the one that hears it is the one used. Where none can hear it, `named` is its base
-/// URL.
+/// What a medium says of a LAN on which nothing is heard without.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// netboot's base URL.
+    pub netboot: Option<String>,
+    /// The machine's network.
+    pub network: Option<NetworkConfig>,
+}
+
+impl Given {
+    /// Whether a card may be used. Of a bond one card does here: it has a carrier, and the switch has to cope with a machine
+    /// that does not bond yet.
+    fn takes(&self, nic: &Nic) -> bool {
+        let ports = self.network.as_ref().map_or(&[][..], |network| &network.ports);
+        let is = |mac: &str| ports.iter().any(|port| port.eq_ignore_ascii_case(mac));
+        ports.is_empty() || is(&nic.mac) || nic.permanent_mac.as_deref().is_some_and(is)
+    }
+}
+
+/// Finds netboot: every card with a carrier asks; the one that hears it is the one used. Where none can hear it, what a medium says
+/// has to do.
 ///
 /// # Errors
 /// When no card hears netboot in all rounds.
-pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, String), Failure> {
+pub async fn find(floor: &TrustFloor, given: Given) -> Result<(Lan, String), Failure> {
     let links = Links::open().code("network")?;
-    let nics = facts::gather(false).nics;
+    let mut nics = facts::gather(false).nics;
     if nics.is_empty() {
         return Err(Failure::new(
             "no-network-card",
             "no network card was found; check that it is enabled in the firmware",
         ));
     }
+    nics.retain(|nic| given.takes(nic));
     // Only a hint for people: without it the way goes on.
     let listener = lldp::Listener::open().ok();
     for nic in &nics {
@@ -53,14 +80,14 @@ pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, Strin
     let mut last = String::from("no network card has a cable that leads anywhere; check the network cable");
     for round in 0..ROUNDS {
         for nic in nics.iter().filter(|nic| has_carrier(nic)) {
-            match ask(&links, nic, round, named).await {
+            match ask(&links, nic, round, &given).await {
                 Ok(Some((address, netboot))) => {
                     let words = clock::take(&netboot, floor.built_at).await.code("clock")?;
                     let mac = nic.mac.clone();
                     let words = format!("{} has {address} and found {}; {words}", nic.kernel_name, netboot.base());
                     let mut neighbours = lldp::Heard::new();
                     listener.iter().for_each(|listener| listener.drain(&mut neighbours));
-                    return Ok((Lan { netboot, mac, neighbours }, words));
+                    return Ok((Lan { netboot, mac, neighbours, network: given.network }, words));
                 }
                 Ok(None) => {
                     last = format!("nothing answered on {}; is the store's boot service running?", nic.kernel_name)
@@ -73,21 +100,36 @@ pub async fn find(floor: &TrustFloor, named: Option<&str>) -> Result<(Lan, Strin
     Err(Failure::new("no-boot-service", last))
 }
 
-async fn ask(links: &Links, nic: &Nic, round: u32, named: Option<&str>) -> Result<Option<(String, Netboot)>> {
+async fn ask(links: &Links, nic: &Nic, round: u32, given: &Given) -> Result<Option<(String, Netboot)>> {
     let mac = mac_bytes(&nic.mac).context("the MAC address is not six bytes")?;
+    let mut name = nic.kernel_name.as_str();
+    if let Some(tag) = given.network.as_ref().and_then(|network| network.vlan) {
+        modules::load("8021q")?;
+        links.tag(name, network::VLAN, tag).await?;
+        name = network::VLAN;
+    }
     // RFC 2131, 4.1: waits of 4, 8, 16 s between tries; we are shorter at first, because the LAN is usually there.
     let limit = Duration::from_secs(1 << round.min(4)).min(Duration::from_secs(10));
-    let heard = dhcp::discover(&nic.kernel_name, mac, true, limit).await?;
+    if let Some((address, prefix, router)) = given.network.as_ref().and_then(NetworkConfig::ipv4) {
+        links.configure(name, address, prefix, router).await?;
+        // What is written on the medium need not be asked for.
+        let base = match &given.netboot {
+            Some(base) => Some(base.clone()),
+            None => dhcp::discover(name, mac, false, limit).await?.netboot,
+        };
+        return base.map(|base| Ok((address.to_string(), Netboot::new(&base)?))).transpose();
+    }
+    let heard = dhcp::discover(name, mac, true, limit).await?;
     let Some(offer) = heard.offer else { return Ok(None) };
-    let mut base = heard.netboot.or_else(|| named.map(str::to_owned));
+    let mut base = heard.netboot.or_else(|| given.netboot.clone());
     // A late answer to the DISCOVER is more likely than a netboot on port 4011 alone, so that has to wait its turn.
     if base.is_none() && round < ROUNDS_BEFORE_4011 {
         return Ok(None);
     }
-    let lease = dhcp::accept(&nic.kernel_name, mac, &offer, Duration::from_secs(5)).await?;
-    links.configure(&nic.kernel_name, lease.address, lease.prefix, lease.router).await?;
+    let lease = dhcp::accept(name, mac, &offer, Duration::from_secs(5)).await?;
+    links.configure(name, lease.address, lease.prefix, lease.router).await?;
     if base.is_none() {
-        base = dhcp::ask_boot_servers(&nic.kernel_name, mac, &lease.likely_boot_servers(), limit).await?;
+        base = dhcp::ask_boot_servers(name, mac, &lease.likely_boot_servers(), limit).await?;
     }
     let Some(base) = base else { return Ok(None) };
     Ok(Some((lease.address.to_string(), Netboot::new(&base)?)))

@@ -3,7 +3,7 @@
 use super::esp;
 use crate::{boot::start_mark, durable, slots};
 use anyhow::{Context, Result};
-use contracts::{event::Event, facts::Owner, install::InstallRecord};
+use contracts::{event::Event, facts::Owner, install::InstallRecord, network::NetworkConfig};
 use nix::mount::{MsFlags, mount, umount};
 use std::{
     fs,
@@ -35,6 +35,20 @@ pub fn fill(node: &Path, registrar_ca: &[u8], record: &InstallRecord) -> Result<
     // One version is on the disk now, and what was known of others is wrong.
     slots::keep::forget(&ours)?;
     durable::write(&ours.join(InstallRecord::FILE), &serde_json::to_vec_pretty(record)?, 0o644)?;
+    mounted.unmount()
+}
+
+/// The network that a medium named, in the agent's folder.
+pub const NETWORK: &str = "network.json";
+
+/// Keeps what the medium said of the network, so that the installed system finds its store the same way.
+///
+/// # Errors
+/// With the file that could not be written.
+pub fn keep_network(node: &Path, network: &NetworkConfig) -> Result<()> {
+    let mounted = Mounted::new(node, "ext4")?;
+    let path = mounted.path().join("shelfboot").join(NETWORK);
+    durable::write(&path, &serde_json::to_vec_pretty(network)?, 0o644)?;
     mounted.unmount()
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     medium::{self, Found, Origin},
-    network::{self, Lan},
+    network::{self, Given, Lan},
     source::Source,
 };
 use crate::{
@@ -15,6 +15,7 @@ use contracts::{
     assignment::{Action, Assignment},
     facts::{MachineFacts, Owner},
     manifest::TrustFloor,
+    network::NetworkConfig,
 };
 use url::{Host, Url};
 
@@ -40,8 +41,11 @@ pub async fn find(floor: &TrustFloor, origin: &Origin) -> Result<(Way, String), 
     if let Some(medium) = found.take_if(|found| found.medium.offline) {
         return offline(floor, medium);
     }
-    let named = found.as_ref().and_then(|found| found.medium.netboot.clone());
-    match network::find(floor, named.as_deref()).await {
+    let given = found.as_ref().map_or_else(Given::default, |found| Given {
+        netboot: found.medium.netboot.clone(),
+        network: found.medium.network.clone(),
+    });
+    match network::find(floor, given).await {
         Ok((lan, words)) => Ok((Way::Store(lan), words)),
         Err(failure) if origin.from_medium => Err(failure),
         Err(failure) => match medium::find(origin, false).await.filter(|found| found.medium.offline) {
@@ -80,6 +84,15 @@ impl Way {
             Self::Medium(_) => Vec::new(),
         };
         std::iter::once(self.source()).chain(mirrors).collect()
+    }
+
+    /// What a medium says of the machine's network.
+    #[must_use]
+    pub fn network(&self) -> Option<&NetworkConfig> {
+        match self {
+            Self::Store(lan) => lan.network.as_ref(),
+            Self::Medium(found) => found.medium.network.as_ref(),
+        }
     }
 
     /// Whose the install becomes. Without a store nobody's yet: the installed system writes it down when it meets its store.
@@ -174,8 +187,14 @@ mod tests {
     #[test]
     fn a_medium_orders_an_install_unless_this_machine_has_one() {
         let image = ImageRef { template: "till".into(), channel: "stable".into(), version: Some("1".into()) };
-        let medium =
-            Medium { version: 1, image: image.clone(), root_hash: "ab".repeat(32), offline: true, netboot: None };
+        let medium = Medium {
+            version: 1,
+            image: image.clone(),
+            root_hash: "ab".repeat(32),
+            offline: true,
+            netboot: None,
+            network: None,
+        };
         let order = |content| order_of(&medium, &facts(content)).action;
         assert_eq!(order(DiskContent::Blank), Action::Install);
         assert_eq!(order(DiskContent::HalfInstall { owner: None }), Action::Install);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder, new_connection};
+use rtnetlink::{Handle, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection};
 use std::net::Ipv4Addr;
 
 /// Speaks to the kernel's routing table.
@@ -38,6 +38,20 @@ impl Links {
         let index = self.index(name).await?;
         let message = LinkUnspec::new_with_index(index).allmulticast(on).build();
         self.0.link().set(message).execute().await.with_context(|| format!("letting multicast through on {name}"))
+    }
+
+    /// Makes an interface for tagged frames over another one, and switches it on. One that is there already is fine.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
+    pub async fn tag(&self, over: &str, name: &str, tag: u16) -> Result<()> {
+        if self.index(name).await.is_err() {
+            let over_index = self.index(over).await?;
+            let message = LinkVlan::new(name, over_index, tag).build();
+            let added = self.0.link().add(message).execute().await;
+            added.with_context(|| format!("making the VLAN {tag} over {over}"))?;
+        }
+        self.up(name).await
     }
 
     /// Gives an interface an address and, where there is a router, the default route.

@@ -3,17 +3,22 @@
 use super::{Machine, identity::Identity, region::Region};
 use crate::{
     boot::installed::{Node, STATE, write_node_file},
-    durable, facts,
+    console, durable, facts,
     failure::{Coded, Failure},
     net::client::Netboot,
 };
 use anyhow::{Context, Result};
 use contracts::{
     VERSION, claim,
-    enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState},
+    enrollment::{Admission, Csr, Enrollment, EnrollmentRequest, EnrollmentState, NodeFile},
     voucher::Voucher,
 };
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// An admitted machine, and what it takes to ask on.
@@ -122,13 +127,29 @@ fn apply(machine: &Machine, admission: &Admission) -> Result<()> {
     }
     nix::unistd::sethostname(&node.name).context("setting the host name")?;
     fs::write("/etc/hostname", format!("{}\n", node.name)).context("writing /etc/hostname")?;
+    let network = |file: &&NodeFile| file.path.starts_with("/etc/systemd/network/");
+    let is_new = |file: &NodeFile| fs::read(&file.path).ok().as_deref() != Some(file.content.as_bytes());
+    let new_network = files.iter().filter(network).any(is_new);
     files.iter().try_for_each(|file| write_node_file(Path::new("/"), file))?;
+    if new_network {
+        reload_network();
+    }
     match wrong.into_iter().next() {
         Some(error) => {
             Err(anyhow::Error::new(error)
                 .context("name the value in the region's inventory, for the region or this store"))
         }
         None => Ok(()),
+    }
+}
+
+/// systemd-networkd takes up what has changed (networkctl(1)). If it does not, the next start does.
+fn reload_network() {
+    let output = Command::new("networkctl").arg("reload").stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => console::line("the region has set up the network of this machine"),
+        Ok(output) => console::line(&format!("networkctl reload: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => console::line(&format!("networkctl cannot be started: {error}")),
     }
 }
 

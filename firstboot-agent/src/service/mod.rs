@@ -27,6 +27,7 @@ use contracts::{
     facts::{MachineFacts, Owner},
     install::InstallRecord,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
+    network,
     step::Step,
 };
 use std::{
@@ -163,21 +164,21 @@ async fn find_store(machine: &mut Machine) -> Result<(Netboot, Assignment), Fail
     let mut pause = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let facts = facts::gather(false);
-        for nic in facts.nics.iter().filter(|nic| nic.carrier) {
-            let Some(mac) = mac_bytes(&nic.mac) else { continue };
+        for (name, nic_mac) in interfaces(&facts) {
+            let Some(mac) = mac_bytes(&nic_mac) else { continue };
             // A card that is being set up may refuse for a moment.
-            let Ok(heard) = dhcp::discover(&nic.kernel_name, mac, false, Duration::from_secs(2)).await else {
+            let Ok(heard) = dhcp::discover(&name, mac, false, Duration::from_secs(2)).await else {
                 continue;
             };
             let mut base = heard.netboot;
             if let (None, Some(offer)) = (&base, &heard.offer) {
                 let (servers, limit) = (offer.likely_boot_servers(), Duration::from_secs(1));
-                let asked = dhcp::ask_boot_servers(&nic.kernel_name, mac, &servers, limit);
+                let asked = dhcp::ask_boot_servers(&name, mac, &servers, limit);
                 base = asked.await.unwrap_or_default();
             }
             let Some(base) = base else { continue };
             let netboot = Netboot::new(&base).code("network")?;
-            machine.mac.clone_from(&nic.mac);
+            machine.mac = nic_mac;
             if let Some(assignment) = ask(machine, &netboot, facts.clone(), end).await? {
                 return Ok((netboot, assignment));
             }
@@ -190,6 +191,17 @@ async fn find_store(machine: &mut Machine) -> Result<(Netboot, Assignment), Fail
         }
         tokio::time::sleep(pause.next_wait()).await;
     }
+}
+
+/// Interfaces that may lead to netboot, with their MAC addresses: what lies over the cards first, because where there is such an
+/// interface the cards below it have no address.
+fn interfaces(facts: &MachineFacts) -> Vec<(String, String)> {
+    let over = [network::VLAN, network::BOND].into_iter().filter_map(|name| {
+        let mac = fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?;
+        Some((name.to_owned(), mac.trim().to_owned()))
+    });
+    let cards = facts.nics.iter().filter(|nic| nic.carrier).map(|nic| (nic.kernel_name.clone(), nic.mac.clone()));
+    over.chain(cards).collect()
 }
 
 /// `None` while the address is still missing that a TCP connection needs.

@@ -34,6 +34,10 @@ pub struct ExportArgs {
     /// netboot's base URL, for LANs on which machines do not hear it: it is written on the medium (iso-thin, iso-offline)
     #[arg(long, value_name = "URL")]
     pub netboot: Option<String>,
+    /// The network of the machines that start from the medium, where DHCP is not enough: a JSON file with `addresses`, `vlan` and
+    /// the rest, as the registrar's inventory has them (iso-thin, iso-offline)
+    #[arg(long, value_name = "FILE")]
+    pub network: Option<PathBuf>,
     /// A lock that pins the image tools [default: those that were resolved first, and kept]
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
@@ -57,6 +61,7 @@ impl ExportArgs {
             format: self.format,
             out: self.out,
             netboot: self.netboot,
+            network: self.network,
             cache: self.origin.cache_folder(&variable),
             debian_mirror: self.origin.debian_mirror,
             debian_security_mirror: self.origin.debian_security_mirror,
@@ -73,9 +78,13 @@ pub fn code(error: &ExportError) -> Code {
         (_, Some(Lack::Space | Lack::Writable)) => Code::Host,
         (ExportError::Host(_), _) => Code::Host,
         (ExportError::Tools(ToolsError::Locking(LockingError::Lock(_))), _) => Code::Input,
-        (ExportError::Netboot(_) | ExportError::NoMirror(_) | ExportError::Oci(OciError::NoLayout(_)), _) => {
-            Code::Usage
-        }
+        (
+            ExportError::Netboot(_)
+            | ExportError::Network { .. }
+            | ExportError::NoMirror(_)
+            | ExportError::Oci(OciError::NoLayout(_)),
+            _,
+        ) => Code::Usage,
         (ExportError::Staged(error), _) if !matches!(error, StagedError::File(_)) => Code::Input,
         (ExportError::Staged(StagedError::File(file)), _) if ["look at", "read", "list"].contains(&file.action) => {
             Code::Input
@@ -93,6 +102,10 @@ pub fn hint(error: &ExportError) -> Option<String> {
         (ExportError::Host(error), _) => return crate::cli::hint(error),
         (ExportError::NoMirror(_), _) => "name one with --debian-mirror URL".into(),
         (ExportError::Netboot(_), _) => "write it as machines in the store reach it, with http://".into(),
+        (ExportError::Network { .. }, _) => {
+            r#"write it like {"ports": ["52:54:00:12:34:56"], "vlan": 20, "addresses": ["10.0.4.7/24"], "gateways": ["10.0.4.1"]}"#
+                .into()
+        }
         (ExportError::Oci(OciError::NoLayout(_)), _) => {
             "name a folder that does not exist yet, or an OCI image layout".into()
         }

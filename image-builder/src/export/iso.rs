@@ -21,6 +21,7 @@ use contracts::{
     assignment::ImageRef,
     bios::{self, COMMAND_LINE_VARIABLE},
     medium::{self, Medium},
+    network::NetworkConfig,
     uki::{self, PeError},
 };
 use std::path::PathBuf;
@@ -93,6 +94,15 @@ pub enum Carries {
     Image,
 }
 
+/// What a medium says beside the image, for LANs on which nothing is heard without.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// netboot's base URL.
+    pub netboot: Option<String>,
+    /// The machine's network.
+    pub network: Option<NetworkConfig>,
+}
+
 /// Makes the ISO image in the work folder.
 ///
 /// # Errors
@@ -101,14 +111,14 @@ pub async fn make(
     place: &Place<'_>,
     staged: &Staged,
     carries: Carries,
-    netboot: Option<&str>,
+    words: Words,
     reporter: &mut dyn Reporter,
 ) -> Result<PathBuf, IsoError> {
     let tree = place.work.join("iso");
     let boot_image = staged.target(&staged.manifest.uki)?;
     let parts = uki::parts(&boot_image).map_err(IsoError::Uki)?;
     let environment = bios::environment(parts.command_line).ok_or(IsoError::CommandLine)?;
-    let document = serde_json::to_vec_pretty(&describe(staged, carries, netboot)).map_err(IsoError::Json)?;
+    let document = serde_json::to_vec_pretty(&describe(staged, carries, words)).map_err(IsoError::Json)?;
     for (path, content) in [
         (medium::LINUX_PATH, parts.linux),
         (medium::INITRD_PATH, parts.initrd),
@@ -130,7 +140,7 @@ pub async fn make(
     Ok(place.work.join("out.iso"))
 }
 
-fn describe(staged: &Staged, carries: Carries, netboot: Option<&str>) -> Medium {
+fn describe(staged: &Staged, carries: Carries, words: Words) -> Medium {
     let manifest = &staged.manifest;
     Medium {
         version: VERSION,
@@ -142,7 +152,8 @@ fn describe(staged: &Staged, carries: Carries, netboot: Option<&str>) -> Medium 
         },
         root_hash: manifest.root.root_hash.clone(),
         offline: carries == Carries::Image,
-        netboot: netboot.map(str::to_owned),
+        netboot: words.netboot,
+        network: words.network,
     }
 }
 

@@ -13,7 +13,7 @@ pub mod unpack;
 
 use self::{
     disk::DiskError,
-    iso::{Carries, IsoError},
+    iso::{Carries, IsoError, Words},
     oci::OciError,
     staged::{Staged, StagedError, Wanted},
 };
@@ -26,6 +26,7 @@ use crate::{
     sources::NoMirror,
     tools::Tools,
 };
+use contracts::network::NetworkConfig;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -99,6 +100,8 @@ pub struct Request {
     pub out: PathBuf,
     /// netboot's base URL on a medium.
     pub netboot: Option<String>,
+    /// A file with the network of the machines that start from a medium.
+    pub network: Option<PathBuf>,
     /// The cache folder.
     pub cache: PathBuf,
     /// Debian mirror instead of the host's.
@@ -141,6 +144,14 @@ pub enum ExportError {
     /// The URL of netboot.
     #[error("'{0}' is not a base URL like http://10.0.0.2")]
     Netboot(String),
+    /// The network on a medium.
+    #[error("{} does not describe a network: {reason}", path.display())]
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -168,6 +179,16 @@ pub struct Exported {
     pub seconds: BTreeMap<String, f64>,
 }
 
+/// The network that a file describes.
+fn network(path: Option<&Path>) -> Result<Option<NetworkConfig>, ExportError> {
+    let Some(path) = path else { return Ok(None) };
+    let wrong = |reason: String| ExportError::Network { path: path.to_owned(), reason };
+    let network: NetworkConfig =
+        serde_json::from_slice(&files::read(path)?).map_err(|error| wrong(error.to_string()))?;
+    network.check().map_err(|error| wrong(error.to_string()))?;
+    Ok(Some(network))
+}
+
 /// Exports one image.
 ///
 /// # Errors
@@ -179,6 +200,7 @@ pub async fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<Ex
             return Err(ExportError::Netboot(base.clone()));
         }
     }
+    let words = Words { netboot: request.netboot.clone(), network: network(request.network.as_deref())? };
     let out = std::path::absolute(&request.out).map_err(at("look at", &request.out))?;
     let above = out.parent().unwrap_or(Path::new("/")).to_owned();
     files::create_folder(&above)?;
@@ -209,10 +231,8 @@ pub async fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<Ex
         let reporter = steps.begin();
         let place = Place { tools: &tools, work: work.path(), epoch: request.epoch };
         let made = match request.format {
-            Format::IsoThin => iso::make(&place, &staged, Carries::Nothing, request.netboot.as_deref(), reporter).await,
-            Format::IsoOffline => {
-                iso::make(&place, &staged, Carries::Image, request.netboot.as_deref(), reporter).await
-            }
+            Format::IsoThin => iso::make(&place, &staged, Carries::Nothing, words, reporter).await,
+            Format::IsoOffline => iso::make(&place, &staged, Carries::Image, words, reporter).await,
             _ => Ok(disk::make(&place, &staged, request.format, reporter).await.map_err(ExportError::Disk)?),
         }
         .map_err(ExportError::Iso)?;

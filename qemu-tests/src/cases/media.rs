@@ -107,7 +107,7 @@ async fn status_of(world: &World) -> Result<MachineStatus> {
     world.store.machine(at::MACHINE_MAC).await?.context("netboot does not know the machine")
 }
 
-fn put_in(hardware: &mut Hardware, drive: Drive, image: &Path) {
+pub(super) fn put_in(hardware: &mut Hardware, drive: Drive, image: &Path) {
     hardware.medium = Some(Medium { drive, image: image.to_owned() });
     hardware.first = Some(First::Medium);
 }

@@ -128,6 +128,7 @@ impl Story {
     #[must_use]
     pub const fn exports(self) -> &'static [&'static str] {
         match self {
+            Self::OddMachines => &["iso-thin+static-address", "iso-thin+vlan"],
             Self::IsoThin => &["iso-thin"],
             Self::IsoOffline => &["iso-offline"],
             Self::DiskImage => &["qcow2", "raw", "vmdk", "oci"],

@@ -3,6 +3,7 @@
 use super::{image::Image, programs::Programs};
 use crate::{
     cache::Cache,
+    cases::odd_machines,
     host::mirror::Mirrors,
     report::Report,
     sandbox::{self, Apart},
@@ -76,7 +77,16 @@ fn export(
         sandbox::command(Apart::Build, programs.image_builder.as_os_str())
     };
     command.arg("export").arg(format!("{}@{}", image.template, image.manifest.image_version));
+    // Behind a plus sign stands which network is written on the medium.
+    let (format, network) = format.split_once('+').map_or((format, None), |(format, name)| (format, Some(name)));
     command.args(["--json", "--format", format, "--debian-mirror", &mirrors.debian]);
+    if let Some(name) = network {
+        let path = out.with_extension("network.json");
+        let network = odd_machines::network_of(name)?;
+        std::fs::create_dir_all(out.parent().unwrap_or(out)).context("making a folder for exports")?;
+        std::fs::write(&path, format!("{network:#}\n")).with_context(|| format!("writing {}", path.display()))?;
+        command.arg("--network").arg(path);
+    }
     if let Some(security) = &mirrors.security {
         command.args(["--debian-security-mirror", security]);
     }

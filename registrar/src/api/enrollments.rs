@@ -130,10 +130,13 @@ fn state_of(api: &Api, row: EnrollmentRow, ready_reason: Option<String>) -> Enro
     if row.asked.is_some() && row.join_material.is_none() {
         return EnrollmentState::Pending { claim_code: None, reason: api.joins.waiting_reason(&row) };
     }
-    let parameters = api.current.borrow().inventory.parameters_of(&row.store);
+    let (files, parameters) = {
+        let inventory = &api.current.borrow().inventory;
+        (inventory.files_of(&row.machine), inventory.parameters_of(&row.store))
+    };
     EnrollmentState::Admitted(Admission {
         name: row.machine,
-        files: Vec::new(),
+        files,
         parameters,
         join: row.join_material,
         ready: row.ready,
