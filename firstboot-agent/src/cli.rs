@@ -2,9 +2,10 @@
 
 use crate::{
     boot::{self, installed::STATE},
-    disk::{plan::Identity, show},
+    disk::{self, plan::Identity},
     facts, image, service,
     slots::{keep, model::Reason, trial},
+    truth::show,
 };
 use clap::{Args, Parser, Subcommand};
 use contracts::disks::DiskPolicy;
@@ -46,6 +47,21 @@ enum Command {
     /// Print what is known of the two slots: the version that counts, one on trial, the last that lost.
     Slots {
         /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print how this installed machine is: name, template, the steps to its cluster.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that this installed machine is what its template says.
+    ///
+    /// The root is verified and read-only; looked at are what lies over /etc, what persists, and how long certificates hold. Ends with
+    /// 0 when all is well and with 1 when something is not.
+    Check {
+        /// Print JSON: {ok, findings: [{code, message, help}]}.
         #[arg(long)]
         json: bool,
     },
@@ -105,6 +121,8 @@ pub fn main() -> ExitCode {
         }
         Command::Plan(arguments) => plan(&arguments),
         Command::Image(command) => image::run(&command).map(|outcome| print(&outcome)),
+        Command::Status { json } => show::status(json).map(|text| print(&text)),
+        Command::Check { json } => check(json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,9 +136,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's product")]
-fn print(outcome: &str) {
-    println!("{outcome}");
+fn check(json: bool) -> anyhow::Result<()> {
+    let (text, ok) = show::check(json)?;
+    print(&text);
+    anyhow::ensure!(ok, "this machine is not what its template says");
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the command's product")]
@@ -162,15 +182,19 @@ fn slots(json: bool) -> anyhow::Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the command's product")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
 fn plan(arguments: &PlanArguments) -> anyhow::Result<()> {
     let facts = match &arguments.facts {
-        Some(path) => show::read_facts(path)?,
+        Some(path) => disk::show::read_facts(path)?,
         None => facts::gather(true),
     };
-    let rules = arguments.template.as_deref().map_or_else(|| Ok(DiskPolicy::default()), show::read_rules)?;
+    let rules = arguments.template.as_deref().map_or_else(|| Ok(DiskPolicy::default()), disk::show::read_rules)?;
     let me = Identity::new(arguments.store.clone(), &facts);
-    let (text, judged) = show::show(&facts, &rules, &me, arguments.json)?;
-    println!("{text}");
+    let (text, judged) = disk::show::show(&facts, &rules, &me, arguments.json)?;
+    print(&text);
     // The words stand on standard output.
     judged.outcome.map(|_| ()).map_err(|refusal| anyhow::anyhow!("no disk would be chosen: {}", refusal.code()))
 }

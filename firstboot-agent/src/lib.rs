@@ -29,4 +29,5 @@ pub mod retry;
 pub mod screen;
 pub mod service;
 pub mod slots;
+pub mod truth;
 pub mod verity;

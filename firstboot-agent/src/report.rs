@@ -8,6 +8,7 @@ use crate::{
     net::client::Netboot,
     retry::Backoff,
     screen,
+    truth::show::{Word, Words},
 };
 use contracts::{
     event::{Event, StepEvent, StepStatus},
@@ -15,7 +16,9 @@ use contracts::{
 };
 use std::{
     collections::VecDeque,
+    fs,
     future::Future,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -44,6 +47,9 @@ struct State {
     last_progress: Option<Instant>,
     /// Of the step under way.
     sign: Option<Sign>,
+    /// The last word of each step, and where it is left for `firstboot-agent status`.
+    words: Words,
+    left_at: Option<&'static Path>,
 }
 
 impl Reporter {
@@ -58,7 +64,14 @@ impl Reporter {
             inherited: Vec::new(),
             last_progress: None,
             sign: None,
+            words: Words::new(),
+            left_at: None,
         })))
+    }
+
+    /// Leaves the last word of each step in this file too, from now on.
+    pub fn leave_words_at(&self, path: &'static Path) {
+        self.lock().left_at = Some(path);
     }
 
     /// Sends what waited, and everything from now on, to `netboot`. Call it after the clock is set: events are
@@ -231,6 +244,9 @@ impl Reporter {
         screen::hear(&event);
         let mut state = self.lock();
         event.attempt = Some(state.attempt);
+        if event.status != StepStatus::Progress {
+            state.leave_word(&event);
+        }
         state.sign = Some(Sign { step: event.step, at: now() });
         state.queue.push_back((Instant::now(), Uuid::new_v4(), event));
         if state.queue.len() > KEPT {
@@ -283,6 +299,19 @@ impl Reporter {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn leave_word(&mut self, event: &StepEvent) {
+        let StepEvent { step, status, message, code, .. } = event;
+        let at = OffsetDateTime::now_utc();
+        self.words.insert(*step, Word { status: *status, message: message.clone(), code: code.clone(), at });
+        // In memory, for people who ask: when it fails, the next word is written anew.
+        if let (Some(path), Ok(bytes)) = (self.left_at, serde_json::to_vec(&self.words)) {
+            let beside = path.with_extension("new");
+            let _ = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+        }
     }
 }
 

@@ -230,7 +230,7 @@ fn compose_etc(root: &Path, config: &MachineConfig) -> Result<()> {
 }
 
 /// Files of the network that the medium named from which this machine was installed.
-fn network_of_medium(ours: &Path) -> Vec<NodeFile> {
+pub(crate) fn network_of_medium(ours: &Path) -> Vec<NodeFile> {
     let network = fs::read(ours.join(state::NETWORK)).ok();
     let network = network.and_then(|bytes| serde_json::from_slice::<NetworkConfig>(&bytes).ok());
     network.filter(|network| network.check().is_ok()).map_or_else(Vec::new, |network| network.files())

@@ -18,6 +18,7 @@ use crate::{
     retry::Backoff,
     screen::{self, story::Story},
     slots::trial::Watch,
+    truth::show,
 };
 use anyhow::{Context, Result};
 use contracts::{
@@ -65,6 +66,7 @@ pub fn run() -> Result<()> {
     let attempt = attempt_of_this_boot();
     screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
     let reporter = Reporter::new(attempt);
+    reporter.leave_words_at(Path::new(show::LAST_WORDS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         if install_record().is_some_and(|record| record.attempt == Some(attempt)) {
@@ -94,6 +96,11 @@ pub fn run() -> Result<()> {
         }
         if let Err(error) = slots.healthy() {
             console::line(&format!("this version stays on trial: {error:#}"));
+        }
+        // Once for the console and its log; people and monitoring ask again with `firstboot-agent check`.
+        match show::check(false) {
+            Ok((text, _)) => text.lines().for_each(console::line),
+            Err(error) => console::line(&format!("check: {error:#}")),
         }
         if reporter.flush(Duration::from_secs(60)).await {
             forget_unsent_events();

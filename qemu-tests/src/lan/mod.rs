@@ -10,6 +10,7 @@ pub mod wires;
 use self::wires::Wires;
 use crate::{
     journey::Plan,
+    process,
     world::{
         addresses as at, copy_folder, make_folder,
         netboot::{Netboot, NetbootSetup, Place},
@@ -78,7 +79,15 @@ impl Site {
             Relay::None => (at::ROUTER, at::NETBOOT),
             Relay::Isc | Relay::Dnsmasq => (wires::FAR_ROUTER, wires::FAR_NETBOOT),
         };
-        if matches!(self.netboot, Presence::Shared(_)) { (router, router) } else { (router, netboot) }
+        let shares = matches!(self.netboot, Presence::Shared(_)) && !self.needs_second_address();
+        if shares { (router, router) } else { (router, netboot) }
+    }
+
+    /// netboot shares its host with a program that serves TFTP there. Firmware knows one port of that only, so there
+    /// netboot has an address of its own on the same interface.
+    fn needs_second_address(&self) -> bool {
+        let serves_files = matches!(self.server, Server::Dnsmasq(more) if more.contains(&"--enable-tftp"));
+        serves_files && matches!(self.netboot, Presence::Shared(_))
     }
 }
 
@@ -196,11 +205,17 @@ impl Lan {
             Presence::Own(mode) => (NETBOOT, mode),
             Presence::Absent => return Ok(()),
         };
-        let place = Place {
-            namespace: namespace.into(),
-            address: self.site.addresses().1.into(),
-            settings: mode.map(settings).unwrap_or_default(),
-        };
+        let address = self.site.addresses().1;
+        let mut settings = mode.map(settings).unwrap_or_default();
+        if self.site.needs_second_address() {
+            servers::wait_for_tftp(&roots.lab, namespace).await?;
+            let mut add = roots.lab.command("ip");
+            let own = format!("{address}/24");
+            process::output(add.args(["-n", namespace, "address", "add", &own, "dev", "eth0"]))
+                .context("giving netboot an address of its own")?;
+            settings.insert("address".into(), json!(address));
+        }
+        let place = Place { namespace: namespace.into(), address: address.into(), settings };
         self.netboot = Some(Netboot::start(&roots.lab, setup, &place, &self.folder, &self.logs).await?);
         self.registrar = Some(registrar);
         Ok(())

@@ -1,9 +1,13 @@
 //! Other people's DHCP programs, as they stand in stores: servers, and relays before them.
 
 use super::{addresses as at, root::Root, service::Service};
-use anyhow::{Context as _, Result};
+use crate::process;
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// An ordinary DHCP server as any router has one: dnsmasq. It knows nothing of PXE, unless `more` says so.
 ///
@@ -26,6 +30,20 @@ pub fn dnsmasq(
         .arg(format!("--dhcp-leasefile={}", folder.join("dnsmasq.leases").display()))
         .args(more);
     Service::start("dnsmasq", &mut command, logs)
+}
+
+/// Waits until somebody serves TFTP in a namespace. dnsmasq listens on the addresses that it finds when it starts.
+///
+/// # Errors
+/// When nobody does in ten seconds.
+pub async fn wait_for_tftp(root: &Root, namespace: &str) -> Result<()> {
+    let begin = Instant::now();
+    // Port 69 in hex, of the local address (proc_net_udp).
+    while !process::output(root.command_in(namespace, "cat").arg("/proc/net/udp"))?.contains(":0045 ") {
+        ensure!(begin.elapsed() < Duration::from_secs(10), "nobody serves TFTP in {namespace}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// ISC Kea for the same network. It tells PXE machines that a boot server is on its own host, as docs/pxe.md says, or knows nothing
