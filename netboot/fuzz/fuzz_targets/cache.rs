@@ -1,11 +1,16 @@
 //! Whatever an upstream may send and a cache's folder may hold: headers of archives, documents, and configuration of the cache.
 #![no_main]
 
-use contracts::{archive, manifest::ImageManifest, rollout::Rollout};
+use contracts::{
+    archive,
+    manifest::{Channel, ImageManifest},
+    rollout::Rollout,
+};
 use libfuzzer_sys::fuzz_target;
 use netboot::cache::{delta, want};
 use std::{collections::BTreeMap, time::Duration};
 use time::OffsetDateTime;
+use tough::schema::{Root, Signed, Snapshot, Targets, Timestamp};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(first) = bytes.first_chunk() {
@@ -24,6 +29,16 @@ fuzz_target!(|bytes: &[u8]| {
             };
         }
     }
+    // What an upstream's metadata has to pass before anything of it is believed.
+    if let Ok(root) = serde_json::from_slice::<Signed<Root>>(bytes) {
+        let _ = root.signed.verify_role(&root);
+    }
+    let _ = (
+        serde_json::from_slice::<Signed<Timestamp>>(bytes).is_ok(),
+        serde_json::from_slice::<Signed<Snapshot>>(bytes).is_ok(),
+        serde_json::from_slice::<Signed<Targets>>(bytes).is_ok(),
+        contracts::read::<Channel>(bytes).is_ok(),
+    );
     if let Ok(manifest) = contracts::read::<ImageManifest>(bytes) {
         let mut targets: BTreeMap<String, _> =
             manifest.targets().into_iter().map(|name| (name.to_owned(), (1, [7; 32]))).collect();

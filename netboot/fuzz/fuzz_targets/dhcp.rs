@@ -6,12 +6,16 @@ use netboot::proto::{
     dhcp::{
         decide::{Arrival, Decision, Destination, Policy, Port, Ruling, Starts, answer},
         packet::Packet,
+        relayed::Relayed,
         survey,
     },
     frames,
     mac::Mac,
 };
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Instant,
+};
 
 struct Always;
 
@@ -29,6 +33,14 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = (frames::read(bytes), frames::holder(bytes));
     let Ok(packet) = Packet::read(bytes) else { return };
     let _ = (survey::read(&packet, Ipv4Addr::UNSPECIFIED), survey::chosen_server(&packet), packet.netboot_url());
+    let (now, relay) = (Instant::now(), packet.giaddr);
+    let mut relayed = Relayed::default();
+    relayed.heard(now, &[relay], relay, &packet, true);
+    for address in [packet.ciaddr, packet.requested_address().unwrap_or(packet.ciaddr)] {
+        if let Ok(behind) = relayed.who(now, address) {
+            assert!(Some(behind.mac) == packet.mac() && behind.way.relay == relay && !relay.is_unspecified());
+        }
+    }
     for port in [Port::Dhcp, Port::Proxy] {
         let arrival = Arrival {
             port,

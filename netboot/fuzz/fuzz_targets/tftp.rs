@@ -16,10 +16,10 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let mut now = Instant::now();
     let mut transfer = Transfer::start(now, &request, 100_000, 1468);
+    let blocks = 100_000 / u64::from(transfer.block_size()) + 1;
     for piece in pieces {
         for transmit in std::iter::from_fn(|| transfer.poll_transmit(now)) {
             if let Transmit::Blocks { first, count } = transmit {
-                let blocks = 100_000 / u64::from(transfer.block_size()) + 1;
                 assert!(first >= 1 && count <= LARGEST_WINDOW && first + u64::from(count) - 1 <= blocks);
             }
         }
