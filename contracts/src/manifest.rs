@@ -89,6 +89,31 @@ pub struct TrustFloor {
     pub built_at: time::OffsetDateTime,
     /// The lowest versions of the TUF roles that may be believed.
     pub roles: RoleVersions,
+    /// How far metadata is believed that has expired.
+    #[serde(default, skip_serializing_if = "Staleness::is_none")]
+    pub staleness: Staleness,
+}
+
+/// How far an installer believes metadata that has expired, while nobody can be believed about the time: a store whose line is down
+/// goes on installing for that long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staleness {
+    /// Days for which timestamp and snapshot are believed after their end; at most [`Staleness::MOST_DAYS`] count. Root and targets
+    /// are not meant.
+    pub max_age_days: u16,
+}
+
+impl Staleness {
+    /// What image-builder writes unless it is told otherwise.
+    pub const USUAL_DAYS: u16 = 7;
+    /// More than that protects from nothing.
+    pub const MOST_DAYS: u16 = 90;
+
+    /// Nothing is believed that has expired.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.max_age_days == 0
+    }
 }
 
 /// Versions of TUF roles.

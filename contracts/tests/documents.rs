@@ -14,7 +14,7 @@ use contracts::{
     fleet::{self, Addressed, Envelope, Order, PAYLOAD_TYPE, WipePermit},
     install::InstallRecord,
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
-    manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
+    manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, Staleness, TrustFloor},
     medium::Medium,
     network::NetworkConfig,
     rollout::{Ring, Rollout, Window},
@@ -292,7 +292,15 @@ fn image_documents() {
     );
     golden("channel", &Channel { version: VERSION, image_version: "2026.11.1".into() });
     let roles = RoleVersions { targets: 1, snapshot: 2, timestamp: 3 };
-    golden("trust-floor", &TrustFloor { version: VERSION, built_at: NOW, roles });
+    golden(
+        "trust-floor",
+        &TrustFloor { version: VERSION, built_at: NOW, roles, staleness: Staleness { max_age_days: 7 } },
+    );
+    let strict: TrustFloor = contracts::read(
+        br#"{"version": 1, "built_at": "2026-11-21T02:00:00Z", "roles": {"targets": 1, "snapshot": 2, "timestamp": 3}}"#,
+    )
+    .unwrap();
+    assert!(strict.staleness.is_none(), "boot images from before this field believe nothing that has expired");
     golden(
         "install-record",
         &InstallRecord {

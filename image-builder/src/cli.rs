@@ -20,7 +20,10 @@ use crate::{
     sbom::{Format, SbomError},
 };
 use clap::{Args, Parser, Subcommand};
-use contracts::exit::{Code, Lack};
+use contracts::{
+    exit::{Code, Lack},
+    manifest::Staleness,
+};
 use profiles::ProfileError;
 use std::path::PathBuf;
 use time::OffsetDateTime;
@@ -281,6 +284,10 @@ pub struct BuildArgs {
     /// Days for which snapshot.json and timestamp.json are believed
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(1..=3650))]
     pub timestamp_days: i64,
+    /// Days for which this image's installer believes an expired snapshot.json and timestamp.json, so that a store whose line is
+    /// down goes on installing; 0: not at all. Written into the signed boot image
+    #[arg(long, value_name = "DAYS", default_value_t = Staleness::USUAL_DAYS, value_parser = clap::value_parser!(u16).range(0..=i64::from(Staleness::MOST_DAYS)))]
+    pub stale_days: u16,
     /// Publish an SPDX list of packages and files too, beside the CycloneDX one
     #[arg(long)]
     pub spdx: bool,
@@ -327,6 +334,7 @@ impl BuildArgs {
             locked: self.locked,
             refresh: self.refresh,
             expiry: Expiry { targets_days: self.targets_days, timestamp_days: self.timestamp_days },
+            staleness: Staleness { max_age_days: self.stale_days },
             source_date: epoch.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
             now: now.replace_nanosecond(0).unwrap_or(now),
             spdx: self.spdx,

@@ -32,7 +32,7 @@ use crate::{
 use contracts::{
     enrollment::NodeFile,
     machine::MachineConfig,
-    manifest::{Bios, Channel, ImageManifest, TrustFloor},
+    manifest::{Bios, Channel, ImageManifest, Staleness, TrustFloor},
 };
 use profiles::{MachineTemplate, ProfileError};
 use std::{
@@ -101,6 +101,8 @@ pub struct Request {
     pub refresh: bool,
     /// For how long the metadata is believed.
     pub expiry: Expiry,
+    /// How far its installer believes metadata that has expired.
+    pub staleness: Staleness,
     /// The time that everything made carries (SOURCE_DATE_EPOCH); by default the lock file's, or now.
     pub source_date: Option<OffsetDateTime>,
     /// Now, in whole seconds.
@@ -293,7 +295,8 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
     // The root's data goes into chunks while its hash tree and what starts it are made.
     let reporter = steps.begin();
     let repository = open_for(request, &keys, &template.name, &image_version).await?;
-    let floor = TrustFloor { version: contracts::VERSION, built_at, roles: repository.next_versions() };
+    let (roles, staleness) = (repository.next_versions(), request.staleness);
+    let floor = TrustFloor { version: contracts::VERSION, built_at, roles, staleness };
     let sources = boot::Sources {
         tools: &tools,
         root: &root,

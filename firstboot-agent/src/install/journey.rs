@@ -2,6 +2,7 @@
 
 use super::{
     archive, esp,
+    freshness::{Expired, Stale, moment},
     medium::{self, Origin},
     network::Lan,
     permission::Permission,
@@ -219,7 +220,13 @@ async fn describe(
     image: &ImageRef,
 ) -> Result<(Repository, ImageManifest), Failure> {
     let root = std::fs::read(boot::TUF_ROOT).context("reading the boot image's root of trust").code("repository")?;
-    let repository = Repository::load(source, &root, floor).await.code("repository")?;
+    let repository = Repository::load(source, &root, floor).await;
+    let expired = repository.as_ref().is_err_and(|error| error.is::<Expired>());
+    let repository = repository.code(if expired { Expired::CODE } else { "repository" })?;
+    if let Some(Stale { since, until }) = repository.stale() {
+        let (since, until) = (moment(since), moment(until));
+        console::line(&format!("the repository's signed dates ended {since}; they are believed until {until}"));
+    }
     let manifest = repository.manifest(image).await.code("manifest")?;
     if !efi::present() && manifest.bios.is_none() {
         let words = format!(

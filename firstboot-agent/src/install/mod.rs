@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod esp;
+pub mod freshness;
 pub mod journey;
 pub mod medium;
 pub mod network;

@@ -1,6 +1,9 @@
 //! The image repository, believed only as far as TUF goes (<https://theupdateframework.github.io/specification/>).
 
-use super::source::Source;
+use super::{
+    freshness::{self, Clock, Ends, Stale},
+    source::Source,
+};
 use crate::slots::boot_image::Wanted;
 use anyhow::{Context, Result, bail, ensure};
 use contracts::{
@@ -9,6 +12,7 @@ use contracts::{
 };
 use futures_util::{StreamExt, TryStreamExt};
 use std::sync::{Arc, Mutex, PoisonError};
+use time::OffsetDateTime;
 use tough::{
     ExpirationEnforcement, FilesystemTransport, IntoVec, RepositoryLoader, TargetName, Transport, TransportError,
     TransportErrorKind, TransportStream,
@@ -17,33 +21,47 @@ use url::Url;
 
 /// A loaded repository: every signature up to its targets is checked.
 #[derive(Debug)]
-pub struct Repository(tough::Repository);
+pub struct Repository(tough::Repository, Option<Stale>);
 
 impl Repository {
     /// Loads the metadata, from the boot image's `root` of trust, and holds it against the floor.
     ///
-    /// The expiry is enforced for what a store serves. A medium may lie in a drawer for a year, and there is no time that could be
+    /// What a store serves may have expired no longer ago than the floor allows, see [`freshness`]. A medium may lie in a drawer for a year, and there is no time that could be
     /// trusted: signatures, digests and the floor hold, but nobody can tell whether there is something newer.
     ///
     /// # Errors
-    /// When a signature, a version or an expiry does not hold, or the source does not deliver.
+    /// When a signature, a version or an expiry ([`freshness::Expired`]) does not hold, or the source does not deliver.
     pub async fn load(source: &Source, root: &[u8], floor: &TrustFloor) -> Result<Self> {
+        Self::load_at(source, root, floor, Clock { now: OffsetDateTime::now_utc(), authenticated: None }).await
+    }
+
+    /// The same with what is known of the time.
+    ///
+    /// # Errors
+    /// See [`Repository::load`].
+    pub async fn load_at(source: &Source, root: &[u8], floor: &TrustFloor, clock: Clock) -> Result<Self> {
         let base = source.url()?;
-        let expiration = match source {
-            Source::Store(_) | Source::Mirror(..) => ExpirationEnforcement::Safe,
-            Source::Folder(_) => ExpirationEnforcement::Unsafe,
-        };
+        // tough knows an expiry that holds to the second or none at all; ours follows.
         let loader = RepositoryLoader::new(&root, base.join("metadata/")?, base.join("targets/")?)
-            .expiration_enforcement(expiration);
+            .expiration_enforcement(ExpirationEnforcement::Unsafe);
         let transport = Reader { source: source.clone(), last: Arc::default() };
         let last = transport.last.clone();
         let name_the_role = || {
             let path = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
             format!("the repository's file {path} cannot be believed as the role {}", role_of(&path))
         };
-        let repository = Self(loader.transport(transport).load().await.with_context(name_the_role)?);
+        let mut repository = Self(loader.transport(transport).load().await.with_context(name_the_role)?, None);
         check_floor(repository.versions(), floor.roles)?;
+        if !matches!(source, Source::Folder(_)) {
+            repository.1 = freshness::check(Ends::of(&repository.0), clock, floor)?;
+        }
         Ok(repository)
+    }
+
+    /// Since when its metadata has expired, and until when it is believed all the same.
+    #[must_use]
+    pub fn stale(&self) -> Option<Stale> {
+        self.1
     }
 
     /// The versions of the roles, which later boots must not go below.

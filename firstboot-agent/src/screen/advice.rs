@@ -23,6 +23,9 @@ pub fn advice(code: &str) -> &'static str {
             "Nothing. The region has to answer first. If it takes longer than half an hour, call support."
         }
         "not-admitted" | "refused" | "revoked" => "Call support: IT has to list this machine for this store.",
+        "metadata-expired" => {
+            "Call support: this store has not reached its image repository for days. Its line may be down."
+        }
         "no-data-disk" | "data-disks" => "Put in empty data disks as the label on the spare says, or call support.",
         "wrong-version" => "Nothing: it restarts. If this comes back after two tries, call support.",
         "update" | "update-lost" => "Nothing: the machine goes on with the version that it has.",

@@ -8,6 +8,7 @@ mod metadata;
 mod old_states;
 mod resumed;
 mod shop;
+mod stale;
 mod streams;
 mod targets;
 #[path = "../../../contracts/tests/tuf/mod.rs"]

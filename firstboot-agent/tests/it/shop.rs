@@ -15,7 +15,7 @@ use bytes::Bytes;
 use contracts::{
     VERSION,
     assignment::ImageRef,
-    manifest::{Archive, Channel, ImageManifest, RoleVersions, Root, TrustFloor},
+    manifest::{Archive, Channel, ImageManifest, RoleVersions, Root, Staleness, TrustFloor},
 };
 use firstboot_agent::{
     install::{archive, repository::Repository, source::Source},
@@ -107,7 +107,12 @@ impl Shop {
             disks: contracts::disks::DiskPolicy::default(),
         };
         let roles = RoleVersions { targets: 5, snapshot: 5, timestamp: 5 };
-        let floor = TrustFloor { version: VERSION, built_at: time::OffsetDateTime::UNIX_EPOCH, roles };
+        let floor = TrustFloor {
+            version: VERSION,
+            built_at: time::OffsetDateTime::UNIX_EPOCH,
+            roles,
+            staleness: Staleness::default(),
+        };
         let shop = Self { folder, signer: Signer::new(), manifest, source, floor };
         shop.publish(5, &shop.manifest);
         shop
@@ -135,6 +140,11 @@ impl Shop {
         let sent = Arc::new(AtomicU64::new(0));
         let base = serve(self.folder.path().to_owned(), of.to_owned(), lie, sent.clone()).await;
         self.install_from(&Source::Store(Netboot::new(&base).unwrap()), &sent).await
+    }
+
+    /// Serves it honestly; gives the address.
+    pub(crate) async fn serve(&self) -> String {
+        serve(self.folder.path().to_owned(), String::new(), None, Arc::default()).await
     }
 
     /// The same from a folder: an offline medium.

@@ -255,6 +255,7 @@ impl Machine {
                 version: 1,
                 built_at: time::OffsetDateTime::UNIX_EPOCH,
                 roles: contracts::manifest::RoleVersions { targets: 1, snapshot: 1, timestamp: 1 },
+                staleness: contracts::manifest::Staleness::default(),
             };
             let repository = Repository::load(&Source::Store(netboot.clone()), &root, &floor).await?;
             let manifest = repository.manifest(&image).await?;
