@@ -97,7 +97,7 @@ fn image_of(assignment: &Assignment, machine: &Machine) -> Option<ImageRef> {
 
 /// A version is on the disk, and has not been tried.
 fn waits_for_its_start() -> bool {
-    keep::read(Path::new(super::STATE)).ok().flatten().is_some_and(|slots| slots.trial.is_some())
+    keep::read(Path::new(super::STATE)).ok().flatten().is_some_and(|slots| slots.trial.is_some_and(|trial| trial.armed))
 }
 
 fn newest_on_disk() -> String {

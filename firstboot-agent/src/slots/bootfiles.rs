@@ -114,8 +114,11 @@ impl BootFiles {
             let (name, path) = self.find(good)?.context("the version that counts has no boot image")?;
             let name = match name.counter {
                 Some(_) => {
+                    // A copy: when the power goes while a file on FAT is renamed, two names may share its clusters, and the
+                    // removal of one of them would free those of the other.
                     let plain = Name { counter: None, ..name };
-                    self.rename(&path, &plain)?;
+                    let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+                    self.write(&self.linux_folder().join(plain.file()), &content)?;
                     plain
                 }
                 None => name,

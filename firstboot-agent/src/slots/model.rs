@@ -214,7 +214,7 @@ impl Slots {
         };
         // What the hardware says is about the last start, and only once.
         if let (Some(_), Some(reason)) = (trial.start.take(), seen.evidence.reason()) {
-            trial.explained += 1;
+            trial.explained = trial.explained.saturating_add(1);
             trial.reason = Some(reason);
         }
         if !trial.armed && seen.counter.is_none() && seen.root_hash == self.good.root_hash {
@@ -250,7 +250,7 @@ impl Slots {
         if let Some(trial) = &mut slots.trial
             && trial.start.take().is_some()
         {
-            trial.explained += 1;
+            trial.explained = trial.explained.saturating_add(1);
             trial.reason = Some(reason);
         }
         slots
@@ -306,7 +306,7 @@ impl Trial {
             }));
         }
         if counter.left > 0 && counter.done == 0 {
-            self.passed_over += 1;
+            self.passed_over = self.passed_over.saturating_add(1);
             if self.passed_over > PASSED_OVER_MOST {
                 return Err(Reason::new("not-tried", "the boot loader never started it"));
             }
@@ -317,7 +317,7 @@ impl Trial {
     /// How many of the starts that ended get their try back.
     fn give(&mut self, ended: u32) -> u32 {
         let give = ended.saturating_sub(self.explained).min(GIVEN_BACK_MOST - self.given_back.min(GIVEN_BACK_MOST));
-        self.given_back += give;
+        self.given_back = self.given_back.saturating_add(give);
         give
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     boot::installed::{STATE, TRUST},
     disk::{layout::Role, table::Target},
-    efi,
+    durable, efi,
     install::{repository::Repository, source::Source, state::Mounted},
     net::client::Netboot,
     verity,
@@ -179,6 +179,7 @@ pub async fn put_on_trial(config: &MachineConfig, offer: &Offer, version: &str, 
     keep::write(folder, &slots)?;
     with_boot_files(&here, |files| files.arm(&here.root_hash, version, &boot_image))?;
     keep::write(folder, &slots.armed())?;
+    believe_nothing_older(offer.repository.versions())?;
     Ok(Updated {
         from: config.image_version.clone(),
         to: version.to_owned(),
@@ -187,6 +188,13 @@ pub async fn put_on_trial(config: &MachineConfig, offer: &Offer, version: &str, 
         boot_image_fetched,
         unsafe_step,
     })
+}
+
+/// What was believed once is the least that is believed later.
+fn believe_nothing_older(roles: RoleVersions) -> Result<()> {
+    let Some(record) = install_record() else { return Ok(()) };
+    let record = InstallRecord { roles: newest(record.roles, roles), ..record };
+    durable::write(&Path::new(STATE).join(InstallRecord::FILE), &serde_json::to_vec_pretty(&record)?, 0o644)
 }
 
 async fn fill(here: &Here, offer: &Offer, manifest: &ImageManifest, tell: Tell<'_>) -> Result<Moved> {
