@@ -15,9 +15,9 @@ const UPDATE_EVERY: u64 = 900;
 /// They.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// See [`DEADLINE_WORD`]: between half a minute and a day.
+    /// How long a version on trial may take to become healthy: between half a minute and a day.
     pub deadline: Duration,
-    /// See [`UPDATE_WORD`]: `None` is never.
+    /// How often a machine asks for another version: `None` is never.
     pub update_every: Option<Duration>,
 }
 
