@@ -20,6 +20,21 @@ const PER_BLOCK: u64 = (BLOCK / HASH) as u64;
 /// Data blocks per read: 2 MiB, the data under 16 leaf blocks of the tree.
 const BATCH: u64 = 16 * PER_BLOCK;
 
+/// Something that can be read at any place.
+pub trait Blocks: Sync {
+    /// Fills `bytes` from the byte `at` on.
+    ///
+    /// # Errors
+    /// When it cannot be read, or ends too early.
+    fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> std::io::Result<()>;
+}
+
+impl Blocks for File {
+    fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+        FileExt::read_exact_at(self, bytes, at)
+    }
+}
+
 /// What the superblock says, as far as it may vary.
 #[derive(Debug, PartialEq, Eq)]
 struct Superblock {
@@ -93,7 +108,7 @@ pub fn data_bytes(mut data: &File, tree: &File) -> Result<u64> {
     bytes.with_context(|| format!("the verity superblock is for {blocks} blocks, the partition has {most} bytes"))
 }
 
-fn superblock(tree: &File) -> Result<Superblock> {
+fn superblock(tree: &impl Blocks) -> Result<Superblock> {
     let mut first = [0; BLOCK];
     tree.read_exact_at(&mut first, 0).context("reading the verity superblock")?;
     Superblock::parse(&first)
@@ -107,8 +122,8 @@ fn superblock(tree: &File) -> Result<Superblock> {
 /// # Errors
 /// Names the first block found that does not match, or what could not be read.
 pub fn verify(
-    data: &File,
-    tree: &File,
+    data: &impl Blocks,
+    tree: &impl Blocks,
     data_bytes: u64,
     root_hash: &str,
     progress: &(dyn Fn(u64) + Sync),
@@ -151,7 +166,7 @@ pub fn verify(
 }
 
 /// Checks the tree from the root hash down to its leaves.
-fn check_tree(superblock: &Superblock, tree: &File, levels: &[(u64, u64)], root_hash: &str) -> Result<()> {
+fn check_tree(superblock: &Superblock, tree: &impl Blocks, levels: &[(u64, u64)], root_hash: &str) -> Result<()> {
     let mut expected = hex::decode(root_hash).context("the root hash is not hex")?;
     for (start, count) in levels.iter().rev() {
         let mut below = Vec::with_capacity(usize::try_from(*count)? * BLOCK);
@@ -172,8 +187,8 @@ fn check_tree(superblock: &Superblock, tree: &File, levels: &[(u64, u64)], root_
 /// One worker: takes batches of data blocks until there are none, and compares them with the tree's leaves.
 fn check_data(
     superblock: &Superblock,
-    data: &File,
-    tree: &File,
+    data: &impl Blocks,
+    tree: &impl Blocks,
     leaves: u64,
     next: &AtomicU64,
     checked: &AtomicU64,

@@ -19,6 +19,7 @@ pub mod journey;
 pub mod lan;
 pub mod materials;
 pub mod netboot_bench;
+pub mod power_cut;
 pub mod process;
 pub mod report;
 pub mod sandbox;

@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: measures beside a peer, in one run, and holds the result against a bar.
 
 mod build;
+mod install;
 mod journey;
 mod netboot;
 
@@ -39,6 +40,8 @@ enum Name {
     Journey,
     /// image-builder against mmdebstrap with mkfs.erofs, and against mkosi, from the same package files.
     Build,
+    /// The install engine against curl, zstd and dd, its check against veritysetup; its memory, the boot image's size.
+    Install,
     /// netboot against dnsmasq, tftpd-hpa and nginx with the same files and clients; its memory, its size, a boot storm.
     Netboot,
 }
@@ -119,6 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let rows = match arguments.name {
         Name::Journey => journey::run(arguments.samples)?,
         Name::Build => build::run(arguments.samples)?,
+        Name::Install => install::run(arguments.samples)?,
         Name::Netboot => netboot::run(&arguments.only, arguments.samples)?,
     };
     output::results().line(table(&rows));

@@ -57,6 +57,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         template: arguments.template.clone(),
         keep: arguments.keep,
         json: arguments.json.clone(),
+        seed: 0,
+        samples: 0,
         only: None,
     };
     outside::run(checkout(), &wish, e2e::INSIDE, &output::progress())

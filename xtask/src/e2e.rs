@@ -30,6 +30,9 @@ pub struct Arguments {
     /// Of a case with many runs, only those whose name holds this, for example kea/uefi.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// For cases that leave something to chance: the same seed, the same chances.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
     /// Write what was measured to this file too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -54,21 +57,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // A wrong name is found before anything is installed.
     find(arguments.name.as_deref().unwrap_or_default())?;
     setup::ensure(arguments.yes)?;
-    one(arguments.name.as_deref().unwrap_or_default(), arguments.keep, arguments.json.clone(), arguments.only.clone())
+    let (json, only) = (arguments.json.clone(), arguments.only.clone());
+    one(arguments.name.as_deref().unwrap_or_default(), arguments.keep, json, only, arguments.seed)
 }
 
 /// Runs one case.
 pub(crate) fn case(name: &str) -> Result<()> {
-    one(name, false, None, None)
+    one(name, false, None, None, 1)
 }
 
-fn one(name: &str, keep: bool, json: Option<PathBuf>, only: Option<String>) -> Result<()> {
+fn one(name: &str, keep: bool, json: Option<PathBuf>, only: Option<String>, seed: u64) -> Result<()> {
     let case = find(name)?;
     if let Story::Build(build) = case.story {
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("starting a runtime")?;
         return runtime.block_on(build.run(checkout(), &output::progress()));
     }
-    let wish = outside::Wish { case, template: case.template.into(), keep, json, only };
+    let wish = outside::Wish { case, template: case.template.into(), keep, json, only, seed, samples: 0 };
     outside::run(checkout(), &wish, INSIDE, &output::progress())
 }
 

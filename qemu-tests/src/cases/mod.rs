@@ -9,10 +9,12 @@ pub mod claim;
 pub mod disk_image;
 pub mod foreign_disk;
 pub mod hypervisor;
+pub mod install_bench;
 pub mod media;
 pub mod member;
 pub mod odd_machines;
 pub mod pods;
+pub mod power_cut;
 pub mod preloaded_images;
 pub mod screen;
 pub mod secure_boot;
@@ -105,6 +107,10 @@ pub enum Story {
     Update,
     /// A version that never comes up, with this firmware.
     HangingSlot(NetworkBoot),
+    /// The power fails at any moment of an install.
+    PowerCut,
+    /// The install engine is measured.
+    InstallBench,
 }
 
 impl Story {
@@ -138,7 +144,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 29] = [
+pub const ALL: [Case; 30] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -287,6 +293,13 @@ pub const ALL: [Case; 29] = [
         story: Story::Hypervisor,
     },
     Case {
+        name: "power-cut",
+        about: "disks as a power cut at any moment of an install may leave them are judged; twelve are started and go on",
+        core: false,
+        template: WORKER,
+        story: Story::PowerCut,
+    },
+    Case {
         name: "ci",
         about: "the documented pipeline without root: two at once, one that runs again, three that are killed, a stale lock",
         core: false,
@@ -344,10 +357,19 @@ pub const ALL: [Case; 29] = [
     },
 ];
 
+/// What `bench install` runs; no case of its own.
+pub const INSTALL_BENCH: Case = Case {
+    name: "install-bench",
+    about: "the install engine beside curl, zstd and dd",
+    core: false,
+    template: WORKER,
+    story: Story::InstallBench,
+};
+
 /// Finds a case.
 #[must_use]
 pub fn find(name: &str) -> Option<Case> {
-    ALL.into_iter().find(|case| case.name == name)
+    ALL.into_iter().chain([INSTALL_BENCH]).find(|case| case.name == name)
 }
 
 /// Runs a case inside the world.
@@ -363,7 +385,8 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         _ => {}
     }
     let mut plan = plan.clone();
-    if matches!(case.story, Story::Tamper | Story::SecureBoot | Story::Update | Story::HangingSlot(_)) {
+    let changes = matches!(case.story, Story::Tamper | Story::SecureBoot | Story::Update | Story::HangingSlot(_));
+    if changes || case.story == Story::InstallBench {
         own_repository(&mut plan)?;
     }
     plan.person |= matches!(case.story, Story::Claim | Story::Screen);
@@ -381,6 +404,8 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::Tamper => tamper::run(plan, &mut world, report).await,
         Story::UkiModes => uki_modes::run(plan, &mut world, report).await,
         Story::PreloadedImages => preloaded_images::run(plan, &mut world, report, result).await,
+        Story::InstallBench => install_bench::run(plan, &mut world, report).await,
+        Story::PowerCut => power_cut::run(plan, &mut world, report, result).await,
         Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::Update => update::run(plan, &mut world, report, result).await,

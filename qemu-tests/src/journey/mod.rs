@@ -63,6 +63,15 @@ pub struct Plan {
     /// Of a case with many runs, only those whose name holds this.
     #[serde(default)]
     pub only: Option<String>,
+    /// For cases that leave something to chance: the same seed, the same chances.
+    #[serde(default)]
+    pub seed: u64,
+    /// How often something is measured.
+    #[serde(default)]
+    pub samples: u8,
+    /// A tree of other people's programs to be measured beside ours.
+    #[serde(default)]
+    pub peers: Option<PathBuf>,
 }
 
 impl Plan {

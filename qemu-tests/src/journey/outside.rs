@@ -8,6 +8,7 @@ use crate::{
     host::mirror,
     materials::{
         container, export, image,
+        install_peers::INSTALL_PEERS,
         lab::LAB,
         neighbours::{ARM64, NEIGHBOURS},
         programs, region,
@@ -41,6 +42,10 @@ pub struct Wish {
     pub json: Option<PathBuf>,
     /// Of a case with many runs, only those whose name holds this.
     pub only: Option<String>,
+    /// For cases that leave something to chance.
+    pub seed: u64,
+    /// How often something is measured.
+    pub samples: u8,
 }
 
 /// Makes what is missing and runs the case. `inside` is the argument with which this program, started again,
@@ -112,6 +117,8 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
     let programs = programs::make(cache, checkout, report)?;
     let neighbours = wish.case.story.has_neighbours().then(|| NEIGHBOURS.make(cache, &mirrors, report)).transpose()?;
     let arm64 = (wish.case.story == Story::Arm64).then(|| ARM64.make(cache, &mirrors, report)).transpose()?;
+    let measured = wish.case.story == Story::InstallBench;
+    let peers = measured.then(|| INSTALL_PEERS.make(cache, &mirrors, report)).transpose()?;
     let mut site = site::Site::shipped(checkout, &wish.template);
     let mut containers = None;
     if matches!(wish.case.story, Story::PreloadedImages | Story::TemplateParts) {
@@ -152,6 +159,9 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
         neighbours: neighbours.map(|entry| entry.path),
         arm64: arm64.map(|entry| entry.path),
         only: wish.only.clone(),
+        seed: wish.seed,
+        samples: wish.samples,
+        peers: peers.map(|entry| entry.path),
     })
 }
 

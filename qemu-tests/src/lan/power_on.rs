@@ -156,6 +156,7 @@ pub fn hardware(
         network_boot: firmware.boot,
         medium: None,
         first: None,
+        writes: None,
         throw_away: false,
         odd: Odd::default(),
         accelerator,

@@ -7,6 +7,7 @@ pub mod ceph;
 pub mod container;
 pub mod export;
 pub mod image;
+pub mod install_peers;
 pub mod kubernetes;
 pub mod lab;
 pub mod neighbours;

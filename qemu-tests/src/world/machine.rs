@@ -106,6 +106,8 @@ pub struct Hardware {
     pub medium: Option<Medium>,
     /// What the firmware tries first, whatever its variables say, as some do in the field.
     pub first: Option<First>,
+    /// Everything that reaches the disk is noted here, with its flushes (QEMU's `blklogwrites`).
+    pub writes: Option<PathBuf>,
     /// What is written to the disk goes away with the machine.
     pub throw_away: bool,
     /// What is not as it should be.
@@ -138,6 +140,7 @@ impl Hardware {
             network_boot,
             medium: None,
             first: None,
+            writes: None,
             throw_away: false,
             odd: Odd::default(),
             accelerator,
@@ -178,10 +181,21 @@ impl Hardware {
         let faults =
             self.odd.disk_faults.as_ref().map_or(String::new(), |rules| format!("blkdebug:{}:", rules.display()));
         let disk_file = format!("{faults}{}", self.disk.display());
-        more(
-            "-drive",
-            format!("if=none,id=disk,file={disk_file},format={format},cache=unsafe,discard=unmap{snapshot}"),
-        );
+        match &self.writes {
+            None => more(
+                "-drive",
+                format!("if=none,id=disk,file={disk_file},format={format},cache=unsafe,discard=unmap{snapshot}"),
+            ),
+            Some(log) => {
+                let node = format!(
+                    "driver=file,node-name=under,filename={},discard=unmap,cache.no-flush=on",
+                    self.disk.display()
+                );
+                more("-blockdev", node);
+                more("-blockdev", format!("driver=file,node-name=log,filename={},cache.no-flush=on", log.display()));
+                more("-blockdev", "driver=blklogwrites,node-name=disk,file=under,log=log,discard=unmap".into());
+            }
+        }
         let sectors = if self.odd.large_sectors { ",logical_block_size=4096,physical_block_size=4096" } else { "" };
         more("-device", format!("virtio-blk-pci,drive=disk,werror=report,serial=DISK-{}{sectors}{disk}", self.name));
         if let Some(clock) = self.odd.clock {
@@ -469,6 +483,7 @@ mod tests {
             network_boot: NetworkBoot::Pxe,
             medium: None,
             first: None,
+            writes: None,
             throw_away: false,
             odd: Odd::default(),
             accelerator: Accelerator::Tcg,

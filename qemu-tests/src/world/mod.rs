@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod disk_look;
 pub mod firmware;
 pub mod foreign;
+pub mod install_guest;
 pub mod machine;
 pub mod netboot;
 pub mod network;

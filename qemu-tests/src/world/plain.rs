@@ -64,6 +64,12 @@ impl SmallGuest {
         &self.kernel
     }
 
+    /// The initrd: the boot image's, with busybox.
+    #[must_use]
+    pub fn initrd(&self) -> &Path {
+        &self.initrd
+    }
+
     /// A tiny initrd for it, without drivers: it says this word on the console, again and again.
     ///
     /// # Errors
@@ -86,6 +92,19 @@ impl SmallGuest {
     }
 
     fn command(&self, root: &Root, accelerator: Accelerator, memory_mib: u32, task: &str) -> Command {
+        self.command_with(root, &self.initrd, accelerator, memory_mib, task)
+    }
+
+    /// QEMU with this kernel and another initrd, whose `/init` finds the task on the command line.
+    #[must_use]
+    pub fn command_with(
+        &self,
+        root: &Root,
+        initrd: &Path,
+        accelerator: Accelerator,
+        memory_mib: u32,
+        task: &str,
+    ) -> Command {
         let mut command = root.command("qemu-system-x86_64");
         command
             .args(["-machine", "q35", "-smp", "2", "-display", "none", "-monitor", "none", "-serial", "stdio"])
@@ -94,7 +113,7 @@ impl SmallGuest {
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")
-            .arg(&self.initrd)
+            .arg(initrd)
             .args(["-append", &format!("console=ttyS0,115200 panic=-1 quiet plain.task={task}")]);
         command
     }

@@ -107,6 +107,12 @@ impl Journal {
         Ok(Some(Self { identity, sequence, claims }))
     }
 
+    /// The number of the newest record.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Writes down what is on the disk for good: after the flush.
     ///
     /// # Errors

@@ -4,20 +4,18 @@
 use super::{
     BLOCK,
     journal::{AREA, RECORD},
+    shared::SharedBlocks,
 };
+use crate::verity::Blocks;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::{
-    collections::HashMap,
     fs::{File, OpenOptions},
-    io::{Seek as _, SeekFrom},
+    io::{self, Seek as _, SeekFrom},
     ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt as _},
     path::Path,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Zeros shorter than this are written like anything else.
@@ -39,26 +37,36 @@ impl Buffer {
     }
 }
 
+/// A partition, by itself or inside its disk.
+#[derive(Debug)]
+pub struct Part {
+    file: File,
+    begin: u64,
+}
+
+impl Part {
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.begin + at)
+    }
+}
+
+impl Blocks for Part {
+    fn read_exact_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        FileExt::read_exact_at(&self.file, bytes, self.begin + at)
+    }
+}
+
 /// Root and verity partition.
 #[derive(Debug)]
 pub struct Slot {
-    data: File,
-    tree: File,
+    data: Part,
+    tree: Part,
     data_bytes: u64,
     tree_bytes: u64,
     /// Bytes that the second partition has.
     tree_room: u64,
     cannot_zero: AtomicBool,
-    /// Blocks of which two runs have a part each, until both have come.
-    shared: Mutex<HashMap<u64, Shared>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    bytes: Box<[u8]>,
-    filled: usize,
-    /// Somebody brought what is not on the disk yet.
-    changed: bool,
+    shared: SharedBlocks,
 }
 
 impl Slot {
@@ -73,8 +81,29 @@ impl Slot {
         );
         let (data, mut tree) = (open(data)?, open(tree)?);
         let tree_room = tree.seek(SeekFrom::End(0)).context("measuring the verity partition")?;
-        let (cannot_zero, shared) = (AtomicBool::new(false), Mutex::default());
+        let (data, tree) = (Part { file: data, begin: 0 }, Part { file: tree, begin: 0 });
+        let (cannot_zero, shared) = (AtomicBool::new(false), SharedBlocks::default());
         Ok(Self { data, tree, data_bytes, tree_bytes, tree_room, cannot_zero, shared })
+    }
+
+    /// The slot inside a whole disk, or the image of one, only to look at: byte ranges of its two partitions.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or the partitions are too small.
+    pub fn inside(disk: &Path, parts: [Range<u64>; 2], data_bytes: u64, tree_bytes: u64) -> Result<Self> {
+        let open = || File::open(disk).with_context(|| format!("opening {}", disk.display()));
+        let [data, tree] = parts;
+        let tree_room = tree.end.saturating_sub(tree.start);
+        ensure!(data.end.saturating_sub(data.start) >= data_bytes && tree_room >= tree_bytes, "the image does not fit");
+        let (data, tree) = (Part { file: open()?, begin: data.start }, Part { file: open()?, begin: tree.start });
+        let (cannot_zero, shared) = (AtomicBool::new(true), SharedBlocks::default());
+        Ok(Self { data, tree, data_bytes, tree_bytes, tree_room, cannot_zero, shared })
+    }
+
+    /// Root and verity partition, to be read.
+    #[must_use]
+    pub const fn parts(&self) -> (&Part, &Part) {
+        (&self.data, &self.tree)
     }
 
     /// Writes one run. `bytes` are its content, and lie in memory as they lie in their first block.
@@ -106,10 +135,8 @@ impl Slot {
     /// Whether everything of a run is written, the blocks at its ends too.
     #[must_use]
     pub fn is_whole(&self, run: &super::plan::Run) -> bool {
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        [run.bytes.start / BLOCK, run.bytes.end.saturating_sub(1) / BLOCK]
-            .iter()
-            .all(|block| !shared.contains_key(block))
+        let blocks = [run.bytes.start / BLOCK, run.bytes.end.saturating_sub(1) / BLOCK];
+        !blocks.iter().any(|block| self.shared.waits(*block))
     }
 
     fn share(&self, run: &super::plan::Run, bytes: &[u8], changed: bool) -> Result<()> {
@@ -123,38 +150,15 @@ impl Slot {
         };
         for part in parts.iter().filter(|part| !part.is_empty()) {
             let content = &bytes[usize::try_from(part.start - begin)?..usize::try_from(part.end - begin)?];
-            self.fill(part.start, content, changed)?;
-        }
-        Ok(())
-    }
-
-    /// A part of one block. The last part writes it.
-    fn fill(&self, at: u64, content: &[u8], changed: bool) -> Result<()> {
-        let block = at / BLOCK;
-        let offset = usize::try_from(at % BLOCK)?;
-        let finished = {
-            let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let shared = all.entry(block).or_insert_with(|| Shared {
-                bytes: vec![0; BLOCK as usize].into(),
-                filled: 0,
-                changed: false,
-            });
-            shared.bytes[offset..offset + content.len()].copy_from_slice(content);
-            shared.filled += content.len();
-            shared.changed |= changed;
-            // Whole sizes are of whole blocks, so every block comes to its end.
-            if shared.filled == BLOCK as usize && shared.changed { Some(shared.bytes.clone()) } else { None }
-        };
-        if let Some(bytes) = finished {
-            let mut buffer = Buffer::default();
-            let aligned = buffer.take(BLOCK as usize);
-            aligned.copy_from_slice(&bytes);
-            self.write(block * BLOCK, aligned)?;
-        }
-        let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only now is it on the disk.
-        if all.get(&block).is_some_and(|shared| shared.filled == BLOCK as usize) {
-            all.remove(&block);
+            let block = part.start / BLOCK;
+            let offset = usize::try_from(part.start % BLOCK)?;
+            if let Some(mut full) = self.shared.fill(block, offset, content, changed) {
+                if full.changed {
+                    self.write(block * BLOCK, full.bytes())?;
+                }
+                // Only now is it on the disk.
+                self.shared.settled(block);
+            }
         }
         Ok(())
     }
@@ -209,7 +213,8 @@ impl Slot {
         let in_data = self.in_data(at, usize::try_from(length)?)? as u64;
         let in_tree = (at + in_data).saturating_sub(self.data_bytes);
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let one = |file: &File, at: u64, length: u64| {
+        let one = |part: &Part, at: u64, length: u64| {
+            let (file, at) = (&part.file, part.begin + at);
             length == 0
                 || (fallocate(file, flags, at.cast_signed(), length.cast_signed()).is_ok()
                     && reaches(file, at + length))
@@ -224,8 +229,8 @@ impl Slot {
     /// # Errors
     /// When the disk fails.
     pub fn flush(&self) -> Result<()> {
-        self.data.sync_data().context("flushing the root")?;
-        self.tree.sync_data().context("flushing the hash tree")
+        self.data.file.sync_data().context("flushing the root")?;
+        self.tree.file.sync_data().context("flushing the hash tree")
     }
 
     /// Where the journal begins in the second partition; `None` when there is no room for one.
@@ -257,7 +262,7 @@ impl Slot {
         let bytes = buffer.take(RECORD);
         bytes.copy_from_slice(record);
         self.tree.write_all_at(bytes, at + offset).context("writing the install journal")?;
-        self.tree.sync_data().context("flushing the install journal")
+        self.tree.file.sync_data().context("flushing the install journal")
     }
 }
 
@@ -383,7 +388,7 @@ mod tests {
         assert!(!slot.is_whole(&first));
         slot.write_run(&second, aligned(&mut buffer, 6000, &vec![2; 5 * BLOCK as usize - 6000])).unwrap();
         assert!(slot.is_whole(&first) && slot.is_whole(&second));
-        assert!(slot.shared.lock().unwrap().is_empty());
+        assert!(slot.shared.is_empty());
     }
 
     #[test]
