@@ -34,6 +34,8 @@ const NAMES: &[&str] = &[
     "sd_mod",
     "sr_mod",
     "hpsa",
+    // Broadcom's SAS4 and tri-mode controllers (9600 series, PERC 12).
+    "mpi3mr",
     "arcmsr",
     "mvsas",
     "isci",
