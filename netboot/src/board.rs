@@ -15,7 +15,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 /// Machines that are remembered; beyond that the one unheard of for longest is forgotten.
-const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 /// Firmware repeats its requests, and goes from PXE to HTTP Boot, for this long within one power-on.
 const FIRMWARE_PATIENCE: Duration = Duration::minutes(3);
 /// After the `restart` step, the same journey comes back within this.

@@ -2,6 +2,7 @@
 //! under one name for TFTP (`TEMPLATE.efi`) and HTTP (`/boot/TEMPLATE.efi`). For BIOS machines see [`bios`].
 
 pub mod bios;
+pub mod ipxe;
 
 use crate::{
     beneath,
@@ -31,7 +32,7 @@ use tough::{ExpirationEnforcement, FilesystemTransport, Repository, RepositoryLo
 use url::Url;
 
 /// A UKI with every driver has some 100 MB.
-const LARGEST_BOOT_FILE: u64 = 512 << 20;
+pub(crate) const LARGEST_BOOT_FILE: u64 = 512 << 20;
 const LARGEST_DOCUMENT: u64 = 1 << 20;
 
 /// Why boot files cannot be loaded.
@@ -303,6 +304,8 @@ impl Source {
                 bios::files(&image.template, &version, &uki, loader, base_url).map_err(wrong)?
             }
         };
+        // Where there is none, iPXE gets the image itself.
+        files.extend(ipxe::script(&image.template, &version, &uki, base_url).ok());
         let boot_file = BootFile::new(uki.content, &uki.digest, &version, (0.0, 1.0)).built_for(&manifest.architecture);
         files.push((name_of(&image.template), boot_file));
         Ok(files)

@@ -6,6 +6,7 @@ use crate::{
     lan::pool_config::PoolConfig,
     logging::Level,
     page::config::PageConfig,
+    slow::{self, RawSlow, Slow},
 };
 use serde::Deserialize;
 use std::{
@@ -39,6 +40,8 @@ pub(crate) struct RawConfig {
     trust: PathBuf,
     state: PathBuf,
     credential: PathBuf,
+    #[serde(default)]
+    slow_down: Vec<RawSlow>,
     #[serde(default)]
     relays: Vec<Ipv4Addr>,
     #[serde(default)]
@@ -127,6 +130,8 @@ pub struct Config {
     pub credential: PathBuf,
     /// The store page.
     pub page: PageConfig,
+    /// Machines that get files over HTTP slowly.
+    pub slow_down: Vec<Slow>,
     /// DHCP relays whose word about the machines behind them counts: the addresses that they write and send from.
     pub relays: Vec<Ipv4Addr>,
     /// DNS servers; without any, the system's.
@@ -253,6 +258,8 @@ impl RawConfig {
             "relays",
             format!("must be a list of at most {MOST_RELAYS} addresses, for example `[10.78.0.1]`"),
         );
+        let slow_down = slow::validate(&raw.slow_down);
+        check(slow_down.is_ok(), "slowDown", slow_down.as_ref().err().cloned().unwrap_or_default());
         let example = "must be a list of addresses, for example `[192.168.1.1, \"10.0.0.53:5353\"]`";
         check(dns.is_ok(), "dns", example.into());
         let cache = RawCache {
@@ -272,7 +279,9 @@ impl RawConfig {
         let mirrored = cache.as_ref().is_ok_and(|cache| !cache.upstreams.is_empty());
         let problem = "must be the folder of the image repository; only with `upstreams` can it be absent";
         check(raw.repository.is_some() || mirrored || cache.is_err(), "repository", problem.into());
-        let (Ok(mut cache), Ok(dns), true) = (cache, dns, all.is_empty()) else { return Err(all) };
+        let (Ok(mut cache), Ok(dns), Ok(slow_down), true) = (cache, dns, slow_down, all.is_empty()) else {
+            return Err(all);
+        };
         let folder = path.parent().unwrap_or(Path::new(""));
         // Without a disk for a cache, what is small lies with the state.
         cache.on_disk = raw.repository.is_some();
@@ -293,6 +302,7 @@ impl RawConfig {
             state: folder.join(raw.state),
             credential: folder.join(raw.credential),
             page: raw.page,
+            slow_down,
             relays: raw.relays,
             dns,
             log_level: raw.log_level,

@@ -1,7 +1,7 @@
 //! The shell around [`crate::proto::dhcp`]: ports 67 and 4011, one line in the log per decision.
 
 use crate::{
-    boot_files::{bios, name_of},
+    boot_files::{bios, ipxe, name_of},
     decision,
     lan::{
         desk,
@@ -174,7 +174,7 @@ impl Policy for ByRoster<'_> {
     fn ruling(&self, mac: Mac, starts: Starts) -> Ruling {
         let now = OffsetDateTime::now_utc();
         let firmware = match starts {
-            Starts::Uki(arch) => arch,
+            Starts::Uki(arch) | Starts::UkiByIpxe(arch) => arch,
             Starts::NetworkLoader | Starts::Script => Arch::X86_64,
         };
         self.shared.heard_architecture(mac, firmware.name());
@@ -202,6 +202,9 @@ impl Policy for ByRoster<'_> {
                 let uki = name_of(template);
                 let name = match starts {
                     Starts::Uki(_) => uki.clone(),
+                    Starts::UkiByIpxe(_) => Some(ipxe::script_name(template))
+                        .filter(|name| set.files.contains_key(name))
+                        .unwrap_or(uki.clone()),
                     Starts::NetworkLoader => bios::NETWORK_LOADER.to_owned(),
                     Starts::Script => bios::script_name(template),
                 };
@@ -211,11 +214,12 @@ impl Policy for ByRoster<'_> {
                     let image = &file.architecture;
                     return Ruling::Silent(format!("its image is for {image}, and this machine is {firmware}"));
                 }
-                let complete = matches!(starts, Starts::Uki(_)) || set.files.contains_key(&script);
+                let whole = matches!(starts, Starts::Uki(_) | Starts::UkiByIpxe(_));
+                let complete = whole || set.files.contains_key(&script);
                 if complete && set.files.contains_key(&name) {
                     return Ruling::Boot(name);
                 }
-                if !matches!(starts, Starts::Uki(_)) && set.files.contains_key(&uki) {
+                if !whole && set.files.contains_key(&uki) {
                     return Ruling::Silent("its image starts on UEFI only: build it anew, or switch it to UEFI".into());
                 }
                 if let Some(cache) = &self.shared.cache {

@@ -28,6 +28,8 @@ pub mod ingest;
 pub mod interface;
 pub mod journal;
 pub mod lan;
+#[cfg(test)]
+mod limits_tests;
 pub mod logging;
 pub mod manager;
 pub mod metrics;
@@ -45,6 +47,7 @@ pub mod roster;
 pub mod service;
 pub mod shared;
 pub mod silence;
+pub mod slow;
 pub mod sockets;
 pub mod step_times;
 pub mod store;

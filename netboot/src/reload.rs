@@ -38,6 +38,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         state,
         credential,
         cache,
+        slow_down,
         relays,
         dns,
         page,
@@ -74,6 +75,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
         ("checkEvery", now.check_every != then.check_every),
         ("prefetch", (now.lead, now.spread) != (then.lead, then.spread)),
         ("staleMetadata", now.stale != then.stale),
+        ("slowDown", old.slow_down != *slow_down),
         ("relays", old.relays != *relays),
         ("upstreams", exchanged && now.upstreams != then.upstreams),
         ("dns", old.dns != *dns),
@@ -84,6 +86,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
     let cache = CacheConfig { upstreams: upstreams.clone(), ..cache.clone() };
     let config = Config {
         cache,
+        slow_down: slow_down.clone(),
         relays: relays.clone(),
         dns: dns.clone(),
         page: page.clone(),
@@ -95,7 +98,7 @@ pub fn merge(old: &Config, new: &Config) -> Merged {
 }
 
 /// Names of settings that `netboot check` may promise to be taken by SIGHUP.
-pub const LIVE: [&str; 10] = [
+pub const LIVE: [&str; 11] = [
     "bandwidth",
     "cacheSize",
     "checkEvery",
@@ -104,6 +107,7 @@ pub const LIVE: [&str; 10] = [
     "page",
     "prefetch",
     "relays",
+    "slowDown",
     "staleMetadata",
     "upstreams",
 ];
@@ -203,7 +207,7 @@ mod tests {
         let changed = merge(
             &config("upstreams: ['http://a/']\n"),
             &config(concat!(
-                "upstreams: ['http://b/', 'http://a/']\nrelays: [10.78.0.1]\n",
+                "upstreams: ['http://b/', 'http://a/']\nrelays: [10.78.0.1]\nslowDown: [{mac: 52:54:00, limit: 8Mbit/s}]\n",
                 "logLevel: warn\npage: {language: de}\ndns: [10.0.0.1]\nbandwidth: {limit: 1Mbit/s}\ncacheSize: 1GiB\ncheckEvery: 9m\n",
                 "prefetch: {lead: 1h}\nstaleMetadata: {maxAge: 1d}\n",
             )),

@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A store has dozens of machines. Beyond these bounds requests are not answered; the client's own repeats are the
 /// queue, because a refusal would stop the firmware.
-const LIMITS: Limits = Limits { most: 1024, per_client: 16, unproved: 4 };
+pub(crate) const LIMITS: Limits = Limits { most: 1024, per_client: 16, unproved: 4 };
 /// More threads than these gain nothing on a store's line.
 const MOST_THREADS: usize = 4;
 /// IPv4 (20), UDP (8) and TFTP (4) headers.

@@ -1,18 +1,13 @@
 //! Boot files for BIOS machines: iPXE as network boot program, a script for it, and kernel and initrd, which are parts
 //! of the verified UKI. Nothing that is handed out here comes from anywhere else.
 
-use super::{BootFile, Verified};
-use bytes::Bytes;
-use contracts::{
-    bios::is_plain,
-    uki::{self, PeError},
+use super::{
+    BootFile, Verified,
+    ipxe::{self, FAILED, HEAD},
 };
+use bytes::Bytes;
+use contracts::uki::{self, PeError};
 use sha2::{Digest as _, Sha256};
-
-/// The headers of a PE file are in here.
-const HEAD: u64 = 64 << 10;
-/// A command line is shorter than this.
-const LONGEST_COMMAND_LINE: u64 = 64 << 10;
 
 /// The name of the network boot program. It is the same for every template.
 pub const NETWORK_LOADER: &str = "undionly.kpxe";
@@ -48,16 +43,10 @@ pub(super) fn files(
     let (content, length) = (&image.content, image.content.length());
     let head = content.slice(0..HEAD).to_bytes().map_err(NotForBios::Read)?;
     let place = |name| uki::place(&head, length, name);
-    let text = place(".cmdline")?;
-    let text = content.slice(text.start..text.end.min(text.start + LONGEST_COMMAND_LINE));
-    let text = text.to_bytes().map_err(NotForBios::Read)?;
-    let command_line = uki::command_line(&text)?;
-    if !is_plain(command_line) {
-        return Err(NotForBios::CommandLine(command_line.to_owned()));
-    }
+    let command_line = ipxe::command_line(image)?;
     let [kernel, disk] = [content.slice(place(".linux")?), content.slice(place(".initrd")?)];
     let (linux, initrd) = (format!("{template}.linux"), format!("{template}.initrd"));
-    let script = script(&format!("{base_url}/boot"), &linux, &initrd, command_line);
+    let script = script(&format!("{base_url}/boot"), &linux, &initrd, &command_line);
     let kernel_share = kernel.length() as f64 / (kernel.length() + disk.length()).max(1) as f64;
     let small = |bytes: Bytes| {
         let digest = hex::encode(Sha256::digest(&bytes));
@@ -72,28 +61,24 @@ pub(super) fn files(
     ])
 }
 
-/// Whole URLs: beside another DHCP server, iPXE takes that server's address for "the server". When something fails the
-/// machine starts over through its firmware; nobody is there who could press a key.
+/// Whole URLs: beside another DHCP server, iPXE takes that server's address for "the server".
 fn script(base: &str, linux: &str, initrd: &str, command_line: &str) -> String {
     format!(
         "#!ipxe\n\
          kernel --name linux {base}/{linux} {command_line} || goto failed\n\
          initrd --name initrd {base}/{initrd} || goto failed\n\
          boot || goto failed\n\
-         :failed\n\
-         echo Shelfboot: the boot files could not be fetched or started; trying again\n\
-         sleep 10\n\
-         reboot\n"
+         {FAILED}"
     )
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A PE file with these sections and nothing else.
-    fn pe(sections: &[(&str, &[u8])]) -> Bytes {
+    pub(in crate::boot_files) fn pe(sections: &[(&str, &[u8])]) -> Bytes {
         let mut file = vec![0; 0x40];
         file[..2].copy_from_slice(b"MZ");
         file[0x3c] = 0x40;

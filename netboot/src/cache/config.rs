@@ -205,7 +205,7 @@ fn bytes(text: &str) -> Option<u64> {
 
 /// `2Mbit/s`, `500kbit/s`, `1MB/s`: bytes per second. `none` is no limit.
 #[expect(clippy::option_option, reason = "not a rate, no limit, a limit")]
-fn rate(text: &str) -> Option<Option<u64>> {
+pub(crate) fn rate(text: &str) -> Option<Option<u64>> {
     if text.trim() == "none" {
         return Some(None);
     }

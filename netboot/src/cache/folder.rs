@@ -21,7 +21,7 @@ use std::{
 /// Generations that are kept: the one that is served, and the one before it.
 const KEPT_GENERATIONS: usize = 2;
 /// Files that are looked at; a folder with more is not ours.
-const MOST_FILES: usize = 100_000;
+pub(crate) const MOST_FILES: usize = 100_000;
 
 /// A file operation that failed.
 #[derive(Debug, thiserror::Error)]

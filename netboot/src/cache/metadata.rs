@@ -19,7 +19,7 @@ use url::Url;
 use crate::shared::lock;
 
 /// Bounds of `tough`'s own for metadata files.
-const LARGEST: u64 = 10 << 20;
+pub(crate) const LARGEST: u64 = 10 << 20;
 
 /// One target: its length and SHA-256.
 pub type Listed = (u64, [u8; 32]);

@@ -15,6 +15,9 @@ use serde::Deserialize;
 use std::path::PathBuf;
 use user::{Account, UserError};
 
+/// Open files that the service may have.
+pub(crate) const WANTED_FILES: u64 = 4096;
+
 /// `sandbox` in the configuration: both are on unless somebody looks for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -118,10 +121,9 @@ pub fn apply(plan: &Plan) -> Result<Confinement, ConfineError> {
 
 /// Every connection and transfer is a file descriptor; service managers allow 1024 unless asked.
 fn more_files() {
-    const WANTED: u64 = 4096;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < WANTED.min(hard)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, WANTED.min(hard), hard)
+        && soft < WANTED_FILES.min(hard)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, WANTED_FILES.min(hard), hard)
     {
         tracing::warn!("the number of open files stays at {soft}: {error}");
     }

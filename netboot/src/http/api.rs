@@ -30,10 +30,10 @@ use time::OffsetDateTime;
 
 type Service = State<Arc<Shared>>;
 
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-const LARGEST_REPORT: usize = 256 << 10;
-const LARGEST_BATCH: usize = 1 << 20;
-const LARGEST_VOUCHER: usize = 4 << 10;
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const LARGEST_REPORT: usize = 256 << 10;
+pub(crate) const LARGEST_BATCH: usize = 1 << 20;
+pub(crate) const LARGEST_VOUCHER: usize = 4 << 10;
 
 /// Reads a body, bounded in size and time.
 pub(super) async fn read(body: Body, most: usize) -> Result<Bytes, ApiError> {

@@ -19,6 +19,7 @@ use crate::{
         mac::Mac,
     },
     shared::{Shared, lock},
+    slow,
 };
 use axum::http::StatusCode;
 use futures_util::StreamExt;
@@ -96,7 +97,8 @@ pub(super) async fn answer(
     let way = if request.area == Area::Boot { Way::Boot } else { Way::Repository };
     let tally = Tally::new(way, mac, found.boot, from);
     let (done, sent) = oneshot::channel();
-    senders.submit(Job { stream: stream.into_std()?, content: found.content, from, length, tally, done });
+    let rate = mac.and_then(|mac| slow::rate(&shared.config.now().slow_down, mac));
+    senders.submit(Job { stream: stream.into_std()?, content: found.content, from, length, tally, rate, done });
     let stream = sent.await.map_err(io::Error::other)??;
     if !request.keep_open {
         return Ok(None);

@@ -6,7 +6,7 @@ pub mod api;
 mod files;
 pub mod operation;
 pub mod page;
-mod sender;
+pub(crate) mod sender;
 pub mod serve;
 pub mod window;
 

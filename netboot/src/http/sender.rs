@@ -4,7 +4,7 @@
 use crate::{
     content::Content,
     handed_out::{Tally, Teller},
-    proto::pace::Pace,
+    proto::pace::{Pace, Throttle},
     shared::Shared,
 };
 use nix::{
@@ -16,7 +16,7 @@ use nix::{
     },
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io::{self, Write},
     net::TcpStream,
     sync::{
@@ -36,8 +36,8 @@ const TURN: u64 = 1 << 20;
 /// What is copied at once, where there is no file.
 const PIECE: u64 = 64 << 10;
 /// A client takes at least [`LEAST_BYTES`] in each of these; slower ones hold a place that others need.
-const PACE: Duration = Duration::from_secs(60);
-const LEAST_BYTES: u64 = 256 << 10;
+pub(crate) const PACE: Duration = Duration::from_secs(60);
+pub(crate) const LEAST_BYTES: u64 = 256 << 10;
 const LOOK_EVERY: u16 = 5000;
 
 /// Bytes for a connection.
@@ -50,6 +50,8 @@ pub(super) struct Job {
     /// How many.
     pub(super) length: u64,
     pub(super) tally: Tally,
+    /// Bytes a second that this client gets at most.
+    pub(super) rate: Option<u64>,
     /// Gets the connection back, or hears why it is gone.
     pub(super) done: oneshot::Sender<io::Result<TcpStream>>,
 }
@@ -90,8 +92,8 @@ fn start(shared: Arc<Shared>, teller: Teller) -> io::Result<(Sender<Job>, Arc<Ev
     let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     epoll.add(&*bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
     let (sender, jobs) = channel();
-    let mut worker =
-        Worker { shared, teller, epoll, bell: Arc::clone(&bell), jobs, sending: HashMap::new(), next: BELL + 1 };
+    let (bell_of_it, sending, waiting) = (Arc::clone(&bell), HashMap::new(), BTreeSet::new());
+    let mut worker = Worker { shared, teller, epoll, bell: bell_of_it, jobs, sending, waiting, next: BELL + 1 };
     thread::Builder::new().name("http-files".into()).stack_size(256 << 10).spawn(move || {
         if let Err(error) = worker.run() {
             tracing::error!("HTTP stops to send files: {error}");
@@ -105,6 +107,9 @@ struct Sending {
     /// Sent so far.
     sent: u64,
     pace: Pace,
+    throttle: Option<Throttle>,
+    /// Epoll watches the connection; not while it waits for its throttle.
+    watched: bool,
 }
 
 struct Worker {
@@ -114,6 +119,8 @@ struct Worker {
     bell: Arc<EventFd>,
     jobs: Receiver<Job>,
     sending: HashMap<u64, Sending>,
+    /// Who waits for a throttle, and until when.
+    waiting: BTreeSet<(Instant, u64)>,
     next: u64,
 }
 
@@ -122,7 +129,7 @@ impl Worker {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut looked = Instant::now();
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::from(LOOK_EVERY)) {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::from(self.patience())) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(error) => return Err(error.into()),
@@ -139,6 +146,10 @@ impl Worker {
                 }
             }
             let now = Instant::now();
+            while let Some((until, number)) = self.waiting.first().copied().filter(|(until, _)| *until <= now) {
+                self.waiting.remove(&(until, number));
+                self.watch(number);
+            }
             if now.saturating_duration_since(looked).as_millis() >= LOOK_EVERY.into() {
                 looked = now;
                 self.end_slow_ones(now);
@@ -157,8 +168,10 @@ impl Worker {
                         let _ = job.done.send(Err(error.into()));
                         continue;
                     }
-                    self.sending
-                        .insert(number, Sending { job, sent: 0, pace: Pace::new(Instant::now(), PACE, LEAST_BYTES) });
+                    let now = Instant::now();
+                    let throttle = job.rate.map(|rate| Throttle::new(now, rate));
+                    let pace = Pace::new(now, PACE, LEAST_BYTES);
+                    self.sending.insert(number, Sending { job, sent: 0, pace, throttle, watched: true });
                     self.go_on(number);
                 }
                 Err(std::sync::mpsc::TryRecvError::Empty) => return true,
@@ -169,18 +182,41 @@ impl Worker {
 
     fn go_on(&mut self, number: u64) {
         let Some(sending) = self.sending.get_mut(&number) else { return };
-        let result = sending.turn();
+        let now = Instant::now();
+        let result = sending.turn(now);
         let over = sending.sent == sending.job.length || result.is_err();
         let place = sending.job.from + sending.sent;
-        sending.job.tally.reached(Instant::now(), place, over, &self.shared, &self.teller);
+        sending.job.tally.reached(now, place, over, &self.shared, &self.teller);
         if over {
             self.end(number, result);
+        } else if let Some(until) = sending.throttle.as_ref().and_then(|throttle| throttle.may(now).err())
+            && self.epoll.delete(&sending.job.stream).is_ok()
+        {
+            sending.watched = false;
+            self.waiting.insert((until, number));
         }
     }
 
+    /// A throttle lets bytes pass again.
+    fn watch(&mut self, number: u64) {
+        let Some(sending) = self.sending.get_mut(&number) else { return };
+        match self.epoll.add(&sending.job.stream, EpollEvent::new(EpollFlags::EPOLLOUT, number)) {
+            Ok(()) => sending.watched = true,
+            Err(error) => self.end(number, Err(error.into())),
+        }
+    }
+
+    /// Milliseconds until there is something to do without being asked.
+    fn patience(&self) -> u16 {
+        let Some((until, _)) = self.waiting.first() else { return LOOK_EVERY };
+        let left = until.saturating_duration_since(Instant::now()).as_millis() + 1;
+        u16::try_from(left).unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+    }
+
     fn end(&mut self, number: u64, result: io::Result<()>) {
-        let Some(Sending { job, .. }) = self.sending.remove(&number) else { return };
-        let result = result.and_then(|()| Ok(self.epoll.delete(&job.stream)?));
+        let Some(Sending { job, watched, .. }) = self.sending.remove(&number) else { return };
+        // Who waits in vain is found missing when its time comes.
+        let result = result.and_then(|()| if watched { Ok(self.epoll.delete(&job.stream)?) } else { Ok(()) });
         // Nobody waits any more when the service is being stopped.
         let _ = job.done.send(result.map(|()| job.stream));
     }
@@ -200,8 +236,20 @@ impl Worker {
 
 impl Sending {
     /// Sends until the socket is full, the turn is over, or all is sent.
-    fn turn(&mut self) -> io::Result<()> {
+    fn turn(&mut self, now: Instant) -> io::Result<()> {
         let mut left = TURN.min(self.job.length - self.sent);
+        let Some(throttle) = &mut self.throttle else { return self.send(left) };
+        let Ok(most) = throttle.may(now) else { return Ok(()) };
+        left = left.min(most);
+        let before = self.sent;
+        let result = self.send(left);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.passed(now, self.sent - before);
+        }
+        result
+    }
+
+    fn send(&mut self, mut left: u64) -> io::Result<()> {
         while left > 0 {
             let piece = if self.job.content.file().is_some() { left } else { left.min(PIECE) };
             match self.some(piece) {

@@ -4,7 +4,7 @@ use super::{Peer, files, sender::Senders};
 use crate::{
     accept::{self, Limits},
     handed_out,
-    proto::http::request::{LONGEST_HEAD, Read, read},
+    proto::http::request::{self, Read, read},
     shared::Shared,
 };
 use axum::{Extension, Router};
@@ -23,12 +23,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// A store has dozens of machines; each has one connection or two.
-const LIMITS: Limits = Limits { most: 512, most_per_client: 32 };
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const LIMITS: Limits = Limits { most: 512, most_per_client: 32 };
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection on which nothing is asked for this long is closed.
-const IDLE: Duration = Duration::from_secs(30);
+pub(crate) const IDLE: Duration = Duration::from_secs(30);
 /// A peer that acknowledges nothing for this long, or keeps its window shut, is gone.
-const SILENT_PEER: Duration = Duration::from_secs(30);
+pub(crate) const SILENT_PEER: Duration = Duration::from_secs(30);
+/// Of a request for anything but a file.
+pub(crate) const LONGEST_HEAD: usize = 64 << 10;
 const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop; requests under way get a moment to end.
@@ -119,7 +121,7 @@ impl Connection {
             hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .max_buf_size(64 << 10)
+                .max_buf_size(LONGEST_HEAD)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router))
         );
@@ -138,7 +140,7 @@ impl Connection {
 /// connection between two requests.
 async fn head(stream: &mut TcpStream, bytes: &mut BytesMut) -> io::Result<bool> {
     loop {
-        if !bytes.is_empty() && (bytes.len() >= LONGEST_HEAD || read(bytes) != Read::More) {
+        if !bytes.is_empty() && (bytes.len() >= request::LONGEST_HEAD || read(bytes) != Read::More) {
             return Ok(true);
         }
         bytes.reserve(1 << 10);

@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 
 type Service = State<Arc<Shared>>;
 
-const LARGEST: usize = 4 << 10;
+pub(crate) const LARGEST: usize = 4 << 10;
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// `GET /window`: the form.

@@ -9,7 +9,7 @@ const LONGEST_LABEL: usize = 63;
 /// Records that are looked at. A chain of aliases and a handful of addresses is less.
 const MOST_RECORDS: usize = 64;
 /// Addresses that are kept.
-const MOST_ADDRESSES: usize = 16;
+pub(crate) const MOST_ADDRESSES: usize = 16;
 /// Aliases that are followed.
 const MOST_ALIASES: usize = 8;
 /// Pointers that one name may hold.

@@ -26,12 +26,12 @@ const ROUNDS: usize = 2;
 /// Servers that are asked; resolv.conf(5) takes three.
 const MOST_SERVERS: usize = 4;
 /// Names that are remembered: those of the configuration, so never near this.
-const MOST_NAMES: usize = 64;
+pub(crate) const MOST_NAMES: usize = 64;
 /// However short-lived an answer says it is, and however long.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// An answer over UDP without extensions (RFC 1035, section 4.2.1), with room for servers that send more.
-const LARGEST: usize = 4096;
+pub(crate) const LARGEST: usize = 4096;
 /// Where the system's servers stand.
 pub const SYSTEM: &str = "/etc/resolv.conf";
 

@@ -5,8 +5,8 @@
 //! restart the page and the queue say the same.
 
 pub mod queue;
-mod record;
-mod writer;
+pub(crate) mod record;
+pub(crate) mod writer;
 
 pub use record::{LARGEST_EVENT, read_back};
 

@@ -32,7 +32,7 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 const UNSAID: usize = 512;
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// Outcomes that the region would not take.
-const MOST_REFUSED: usize = 64;
+pub(crate) const MOST_REFUSED: usize = 64;
 
 /// What the thread works on.
 #[derive(Debug)]

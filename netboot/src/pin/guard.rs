@@ -10,11 +10,11 @@ use std::{
 pub const FREE_PER_CLIENT: u32 = 3;
 /// Of all clients together.
 pub const FREE_IN_ALL: u32 = 8;
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// After so long without a wrong try, they are forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Clients that are remembered; beyond that the one that was wrong longest ago is forgotten. All of them together still count.
-const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Tries {

@@ -29,9 +29,58 @@ impl Pace {
     }
 }
 
+/// Lets no more than so many bytes a second pass.
+#[derive(Debug, Clone)]
+pub struct Throttle {
+    rate: u64,
+    free: Instant,
+}
+
+impl Throttle {
+    /// This many bytes a second, from now on.
+    #[must_use]
+    pub fn new(now: Instant, rate: u64) -> Self {
+        Self { rate: rate.max(1), free: now }
+    }
+
+    /// How many bytes may pass now: what is due in a twentieth of a second.
+    ///
+    /// # Errors
+    /// When to come back, where none may.
+    pub fn may(&self, now: Instant) -> Result<u64, Instant> {
+        if now < self.free { Err(self.free) } else { Ok((self.rate / 20).max(4096)) }
+    }
+
+    /// So many have passed.
+    pub fn passed(&mut self, now: Instant, bytes: u64) {
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        self.free = self.free.max(now) + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX / 4));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_throttle_holds_its_rate_whoever_asks_and_when() {
+        let start = Instant::now();
+        let (mut throttle, mut now, mut bytes) = (Throttle::new(start, 1_000_000), start, 0);
+        while now < start + Duration::from_secs(10) {
+            match throttle.may(now) {
+                Ok(most) => {
+                    throttle.passed(now, most);
+                    bytes += most;
+                }
+                Err(until) => now = until,
+            }
+        }
+        assert!((10_000_000..=10_050_000).contains(&bytes), "{bytes}");
+        // A client that took nothing for a while gets no more at once for it.
+        let later = now + Duration::from_secs(60);
+        throttle.passed(later, throttle.may(later).unwrap());
+        assert!(throttle.may(later).is_err());
+    }
 
     #[test]
     fn each_period_counts_for_itself() {

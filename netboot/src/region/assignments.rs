@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 const POLL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A registrar that answers at once without news must not be asked without pause.
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
-const LARGEST: usize = 4 << 20;
+pub(crate) const LARGEST: usize = 4 << 20;
 
 /// Runs until told to stop.
 pub async fn run(shared: Arc<Shared>, region: Arc<Region>, stop: CancellationToken) {

@@ -20,10 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// A machine has a connection for its enrollment and now and then a second one; several may share a router's address.
-const LIMITS: Limits = Limits { most: 128, most_per_client: 32 };
+pub(crate) const LIMITS: Limits = Limits { most: 128, most_per_client: 32 };
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than any long poll.
-const IDLE: Duration = Duration::from_secs(180);
+pub(crate) const IDLE: Duration = Duration::from_secs(180);
 
 /// Relays until told to stop.
 pub async fn run(listener: TcpListener, registrars: Vec<Endpoint>, names: Arc<Names>, stop: CancellationToken) {

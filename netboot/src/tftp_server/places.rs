@@ -10,13 +10,13 @@ use std::{
 
 /// Bounds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// In all.
-    pub(super) most: usize,
+    pub(crate) most: usize,
     /// Of one client address.
-    pub(super) per_client: usize,
+    pub(crate) per_client: usize,
     /// Of one client address, before it has answered.
-    pub(super) unproved: usize,
+    pub(crate) unproved: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

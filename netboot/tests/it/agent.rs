@@ -151,6 +151,36 @@ async fn a_machine_behind_a_listed_relay_is_vouched_for_and_nobody_else_there() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_firmware_hangs_in_large_downloads_gets_them_slowly() {
+    let mut world = World::new();
+    world.more = "relays: [127.0.0.5, 127.0.0.6]\nslowDown: [{mac: '52:54:00:aa', limit: 1Mbit/s}]".into();
+    world.know(assignments(1, 1));
+    let netboot = world.start().await;
+    netboot.loaded().await;
+    let own = [127, 0, 0, 50];
+    let relay = std::net::UdpSocket::bind("127.0.0.6:0").unwrap();
+    let known = || {
+        for message in [3, 1] {
+            relay.send_to(&relayed(message, own), ("127.0.0.1", world.port("dhcp"))).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        netboot.running.shared.lan.behind_relay(own.into()).is_ok()
+    };
+    crate::common::until(known).await;
+    let fetch = async |from: [u8; 4]| {
+        let client = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from(from)).build().unwrap();
+        let begin = std::time::Instant::now();
+        let bytes = client.get(netboot.url("/boot/k8s-worker.efi")).send().await.unwrap().bytes().await.unwrap();
+        assert_eq!(bytes, crate::common::uki());
+        begin.elapsed().as_secs_f64()
+    };
+    let (slow, other) = (fetch(own).await, fetch([127, 0, 0, 51]).await);
+    // 300123 bytes at 125000 a second, less what goes at once.
+    assert!((2.2..20.0).contains(&slow) && other < slow, "{slow} s, others {other} s");
+    netboot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_are_answered_with_a_code() {
     let world = World::new();
     let netboot = world.start().await;

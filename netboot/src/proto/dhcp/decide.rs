@@ -70,6 +70,8 @@ pub trait Policy {
 pub enum Starts {
     /// A UKI for this processor.
     Uki(Arch),
+    /// The same, by iPXE, which passes a command line of its own: it is better told by a script.
+    UkiByIpxe(Arch),
     /// iPXE as a network boot program for BIOS.
     NetworkLoader,
     /// A script for iPXE.
@@ -339,7 +341,8 @@ pub(super) fn boot_part(
         }
         Family::BiosPxe => Starts::NetworkLoader,
         Family::BiosIpxe => Starts::Script,
-        Family::UefiPxe(arch) | Family::UefiHttp(arch) | Family::UefiIpxe(arch) => Starts::Uki(arch),
+        Family::UefiPxe(arch) | Family::UefiHttp(arch) => Starts::Uki(arch),
+        Family::UefiIpxe(arch) => Starts::UkiByIpxe(arch),
         Family::Other | Family::Unserved(_) | Family::RaspberryPi => return Err(refusal(packet, family)),
     };
     let name = match policy.ruling(mac.ok_or(Silence::Unidentified)?, starts) {

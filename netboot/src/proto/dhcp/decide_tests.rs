@@ -16,6 +16,7 @@ impl Policy for Fixed {
         match (&self.ruling, starts) {
             (Ruling::Boot(_), Starts::NetworkLoader) => Ruling::Boot("undionly.kpxe".into()),
             (Ruling::Boot(_), Starts::Uki(Arch::Arm64)) => Ruling::Boot("k8s-arm.efi".into()),
+            (Ruling::Boot(_), Starts::UkiByIpxe(_)) => Ruling::Boot("k8s-worker-efi.ipxe".into()),
             (Ruling::Boot(_), Starts::Script) => Ruling::Boot("k8s-worker.ipxe".into()),
             (ruling, _) => ruling.clone(),
         }
@@ -123,8 +124,12 @@ fn any_ipxe_on_bios_gets_the_script_and_never_ipxe_again() {
     assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), b"http://10.77.0.2/boot/k8s-worker.ipxe\0");
     let uefi = Sample::edk2_pxe().option(77, b"iPXE").option(175, &[0xb1, 0, 1, 1]);
     let (message, ..) = reply(ask(&uefi, Port::Dhcp, &boots()));
-    let url = b"http://10.77.0.2/boot/k8s-worker.efi\0";
-    assert_eq!(text(&message, OptionCode::BootfileName).unwrap(), url, "UEFI starts the signed file, by its full URL");
+    let url = b"http://10.77.0.2/boot/k8s-worker-efi.ipxe\0";
+    assert_eq!(
+        text(&message, OptionCode::BootfileName).unwrap(),
+        url,
+        "a script, by its full URL, starts the signed file"
+    );
     assert_eq!(text(&message, OptionCode::VendorExtensions), None);
 }
 

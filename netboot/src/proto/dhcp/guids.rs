@@ -8,7 +8,7 @@ use std::{
 
 /// A machine sends its 4011 request within a minute of its DISCOVER.
 const REMEMBER: Duration = Duration::from_secs(600);
-const MOST: usize = 1024;
+pub(crate) const MOST: usize = 1024;
 
 /// Recently seen pairs of GUID and NIC.
 #[derive(Debug, Default)]

@@ -8,16 +8,16 @@ use std::{
 };
 
 /// Packets of one client: at once, and per second afterwards.
-const CLIENT: Rate = Rate { burst: 20.0, per_second: 4.0 };
+pub(crate) const CLIENT: Rate = Rate { burst: 20.0, per_second: 4.0 };
 /// Packets of all clients. A boot storm of 300 machines has some thousand packets in its first second.
-const TOTAL: Rate = Rate { burst: 10_000.0, per_second: 10_000.0 };
+pub(crate) const TOTAL: Rate = Rate { burst: 10_000.0, per_second: 10_000.0 };
 /// Clients that are counted one by one. Above that, those that have been quiet longest are forgotten.
-const MOST: usize = 4096;
+pub(crate) const MOST: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
-struct Rate {
-    burst: f64,
-    per_second: f64,
+pub(crate) struct Rate {
+    pub(crate) burst: f64,
+    pub(crate) per_second: f64,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -20,11 +20,11 @@ const LEAST: usize = 300;
 /// IPv4 and UDP headers, which option 57 counts in.
 const HEADERS: usize = 28;
 /// EDK2's HTTP Boot driver drops offers above this, and so may others.
-const MOST: usize = 1472;
+pub(crate) const MOST: usize = 1472;
 
 /// No answer has more than this many times the bytes of its question: who forges a sender's address gains nothing worth
 /// the trouble. The shortest answer has 300 bytes, the shortest question 244.
-const MOST_TIMES: usize = 3;
+pub(crate) const MOST_TIMES: usize = 3;
 
 /// What kind of message an answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,7 +29,7 @@ impl Policy for Inventory {
     fn ruling(&self, mac: Mac, starts: Starts) -> Ruling {
         match starts {
             _ if !mac.0[5].is_multiple_of(2) => Ruling::Silent("no inventory entry of this store matches it".into()),
-            Starts::Uki(_) => Ruling::Boot("k8s-worker.efi".into()),
+            Starts::Uki(_) | Starts::UkiByIpxe(_) => Ruling::Boot("k8s-worker.efi".into()),
             Starts::NetworkLoader => Ruling::Boot("undionly.kpxe".into()),
             Starts::Script => Ruling::Boot("k8s-worker.ipxe".into()),
         }

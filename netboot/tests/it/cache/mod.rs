@@ -1,6 +1,6 @@
 //! The cache, against real web servers on the loopback that are broken in turn.
 
-mod images;
+pub(crate) mod images;
 mod kill;
 mod passed;
 pub(crate) mod upstream;

@@ -65,7 +65,7 @@ impl Policy for Ours {
             _ if mac.0[5] >= 200 => Ruling::Silent("no inventory entry of this store matches it".into()),
             Starts::NetworkLoader => Ruling::Boot("undionly.kpxe".into()),
             Starts::Script => Ruling::Boot("k8s-worker.ipxe".into()),
-            Starts::Uki(Arch::X86_64 | Arch::Arm64) => Ruling::Boot("k8s-worker.efi".into()),
+            Starts::Uki(_) | Starts::UkiByIpxe(_) => Ruling::Boot("k8s-worker.efi".into()),
         }
     }
     fn by_guid(&self, _: &[u8; 16]) -> Option<Mac> {
