@@ -30,6 +30,15 @@ const OURS: [&str; 13] = [
 /// The same, by what they begin with.
 const OUR_BEGINNINGS: [&str; 5] = ["shelfboot.", "systemd.verity", "systemd.volatile", "rd.", "dm_mod."];
 
+/// What a template says to the agent: seconds.
+const FOR_THE_AGENT: [&str; 2] = ["shelfboot.deadline", "shelfboot.update"];
+
+fn is_for_the_agent(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(name, value)| {
+        FOR_THE_AGENT.contains(&name) && (1..=6).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
 /// Reads one argument.
 pub(crate) fn argument(source: &Source, at: &Placed<String>, values: &Parameters) -> Checked<String> {
     let text = fill(source, at, values)?;
@@ -40,7 +49,8 @@ pub(crate) fn argument(source: &Source, at: &Placed<String>, values: &Parameters
         let message = format!("'{text}' is not an argument of the kernel");
         return wrong(message, "write NAME or NAME=VALUE with letters, digits and = , . : / @ _ + -, one per entry");
     }
-    if OURS.contains(&name.as_str()) || OUR_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) {
+    let ours = OURS.contains(&name.as_str()) || OUR_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+    if ours && !is_for_the_agent(&text) {
         let message = format!("'{text}' is not a template's to say");
         return wrong(
             message,
@@ -77,12 +87,21 @@ mod tests {
     #[test]
     fn nothing_that_decides_what_is_started_can_be_said() {
         for fine in ["console=ttyS1,115200n8", "mitigations=auto", "isolcpus=2-3", "nosmt", "audit=0", "dm_verity.x=1"]
+            .into_iter()
+            .chain(["shelfboot.deadline=900", "shelfboot.update=0"])
         {
             assert!(accepted(fine), "{fine}");
         }
         let roots = ["roothash=00", "root=/dev/sda1", "rw", "init=/bin/sh", "rdinit=/x", "panic=0", "initrd=x"];
-        let spellings =
-            ["dm-mod.create=x", "shelfboot.loader=x", "rd.break", "systemd.verity_root_options=x", "systemd.unit=x"];
+        let spellings = [
+            "dm-mod.create=x",
+            "shelfboot.loader=x",
+            "shelfboot.deadline=x",
+            "shelfboot.update=",
+            "rd.break",
+            "systemd.verity_root_options=x",
+            "systemd.unit=x",
+        ];
         let texts = ["", "--", "a b", "a=\"b\"", "a\nb", "$(x)", "a;b", "a\\b", "\u{e9}"];
         for bad in roots.into_iter().chain(spellings).chain(texts) {
             assert!(!accepted(bad), "{bad:?}");

@@ -10,8 +10,10 @@ use crate::{
 use anyhow::{Context, Result, bail, ensure};
 use contracts::manifest;
 use gptman::GPT;
+use nix::sys::stat::{major, minor};
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use uuid::Uuid;
@@ -64,8 +66,9 @@ impl Here {
     pub fn find() -> Result<Self> {
         let command_line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
         let root_hash = crate::boot::root_hash(&command_line).context("the kernel's command line names no root")?;
-        let root = fs::canonicalize("/dev/mapper/root").context("this system does not run from a verified root")?;
-        let mapped = Path::new("/sys/class/block").join(root.file_name().unwrap_or_default()).join("slaves");
+        // By its number: who made the node of the mapped device, and under which name, does not matter.
+        let root = fs::metadata("/").context("looking at the root")?.dev();
+        let mapped = PathBuf::from(format!("/sys/dev/block/{}:{}/slaves", major(root), minor(root)));
         let mut disks = Vec::new();
         for slave in fs::read_dir(&mapped).context("looking for the disk below the root")? {
             // .../block/vda/vda2: the disk is the folder around the partition.

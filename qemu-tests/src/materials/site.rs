@@ -105,10 +105,8 @@ pub enum Variant {
 
 /// The template of [`versions`].
 pub const VERSIONS_TEMPLATE: &str = "shop-worker";
-/// Seconds that a version of [`versions`] has to become healthy, where it is to become so, and where not.
-pub const DEADLINE: u64 = 150;
-/// See [`DEADLINE`].
-pub const SHORT_DEADLINE: u64 = 60;
+/// Seconds that a version of [`versions`] has to become healthy, where it is to become so.
+pub const DEADLINE: u64 = 200;
 /// The package that [`Variant::Next`] has besides.
 const MORE: &str = "tree";
 
@@ -173,7 +171,13 @@ pub fn versions(folder: &Path, image_builder: &Path, like: &str, variant: Varian
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
     let head = |kind: &str| format!("apiVersion: shelfboot.dev/v1\nkind: {kind}\nmetadata: {{name: variant}}\nspec:\n");
-    let deadline = if matches!(variant, Variant::First | Variant::Next) { DEADLINE } else { SHORT_DEADLINE };
+    let deadline = match variant {
+        Variant::First | Variant::Next => DEADLINE,
+        // Its agent has to begin, and to see why it is not healthy.
+        Variant::Broken => 90,
+        // The agent never begins.
+        Variant::Hanging => 30,
+    };
     write(&format!("templates/{VERSIONS_TEMPLATE}.yaml"), &text)?;
     write("software/variant.yaml", &format!("{}  packages: [{}]\n", head("SoftwareProfile"), variant.packages()))?;
     write(
