@@ -30,7 +30,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
                 let running = Running::start(bench, server).await?;
                 let before = running.processor_seconds();
                 let path = format!("/boot/{LARGE}.efi");
-                let report = load(bench, "http", CLIENTS[point], &["--path", &path])?;
+                let report = load(bench, server.address(), "http", CLIENTS[point], &["--path", &path])?;
                 ensure!(report.files == u64::from(CLIENTS[point]), "not every download was whole: {report:?}");
                 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
                 let cost = (running.processor_seconds() - before) / (report.bytes as f64 / 1e9);

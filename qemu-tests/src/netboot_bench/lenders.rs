@@ -1,6 +1,10 @@
 //! The same servers as DHCP servers with a pool, each with its leases in a file on the same disk.
 
-use super::{inside::Bench, network::SERVER, servers::netboot_config};
+use super::{
+    inside::Bench,
+    network::{ADDRESS, SERVER},
+    servers::netboot_config,
+};
 use crate::world::service::Service;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -66,7 +70,7 @@ impl Lender {
             }
             Self::Kea => {
                 let config = json!({"Dhcp4": {
-                    "interfaces-config": {"interfaces": ["eth0"]},
+                    "interfaces-config": {"interfaces": [format!("eth0/{ADDRESS}")]},
                     "lease-database": {"type": "memfile", "persist": true, "name": folder.join("kea-leases4.csv")},
                     "valid-lifetime": LEASE_MINUTES * 60,
                     "subnet4": [{

@@ -18,6 +18,8 @@ pub const REGION: &str = "region";
 
 /// The server's address.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 1);
+/// Addresses of other servers in the same namespace, for those that run beside netboot.
+pub const OTHERS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 60, 0, 2), Ipv4Addr::new(10, 60, 0, 3)];
 /// The first client's address; the others follow.
 pub const FIRST: Ipv4Addr = Ipv4Addr::new(10, 60, 1, 0);
 /// What every client hears.
@@ -45,8 +47,10 @@ pub fn make(root: &Root) -> Result<()> {
     lan += &format!("link set br0 up\nlink add wan0 netns {SERVER} type veth peer name eth0 netns {REGION}\n");
     feed(root.command("ip").args(["-batch", "-"]), &lan).context("making the bridge")?;
     let own = "link set lo up\nlink set eth0 up\n";
-    let server =
-        format!("{own}address add {ADDRESS}/16 brd + dev eth0\naddress add {WAN}/24 dev wan0\nlink set wan0 up\n");
+    let mut server = format!("{own}address add {WAN}/24 dev wan0\nlink set wan0 up\n");
+    for address in [ADDRESS].into_iter().chain(OTHERS) {
+        server += &format!("address add {address}/16 brd + dev eth0\n");
+    }
     let region = format!("{own}address add {}/24 dev eth0\n", crate::world::addresses::REGION);
     let mut clients = own.to_owned();
     for number in 0..CLIENTS_AT_MOST {

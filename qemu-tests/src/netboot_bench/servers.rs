@@ -2,7 +2,7 @@
 
 use super::{
     inside::{Bench, LARGE, SMALL, TINY},
-    network::{ADDRESS, CLIENTS, CLIENTS_AT_MOST, REGION, SERVER},
+    network::{ADDRESS, CLIENTS, CLIENTS_AT_MOST, OTHERS, REGION, SERVER},
 };
 use crate::{
     process,
@@ -17,6 +17,7 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -45,6 +46,16 @@ impl Server {
             Self::Nginx => "nginx",
         }
     }
+
+    /// Where it is. The TFTP servers run side by side; nginx has netboot's address when netboot does not run.
+    #[must_use]
+    pub const fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Netboot | Self::Nginx => ADDRESS,
+            Self::Dnsmasq => OTHERS[0],
+            Self::Tftpd => OTHERS[1],
+        }
+    }
 }
 
 /// A running server. Ends when dropped.
@@ -60,19 +71,20 @@ impl Running {
     /// When it does not.
     pub async fn start(bench: &Bench<'_>, server: Server) -> Result<Self> {
         let (root, logs) = (&bench.root, &bench.logs);
-        let files = bench.files.display();
+        let (files, address) = (bench.files.display(), server.address());
         let service = match server {
             Server::Dnsmasq => {
                 let mut command = root.command_in(SERVER, "dnsmasq");
                 command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--enable-tftp"]);
-                command.args(["--user=root", "--interface=eth0", "--bind-interfaces", "--log-facility=-"]);
+                command.args(["--user=root", "--bind-interfaces", "--log-facility=-"]);
+                command.arg(format!("--listen-address={address}"));
                 // Its default of 50 transfers would make most clients wait.
                 command.args(["--tftp-max=1000".to_owned(), format!("--tftp-root={files}")]);
                 Service::start("dnsmasq", &mut command, logs)?
             }
             Server::Tftpd => {
                 let mut command = root.command_in(SERVER, "in.tftpd");
-                command.args(["--foreground", "--user", "root", "--address", &format!("{ADDRESS}:69"), "--secure"]);
+                command.args(["--foreground", "--user", "root", "--address", &format!("{address}:69"), "--secure"]);
                 Service::start("tftpd-hpa", command.arg(files.to_string()), logs)?
             }
             Server::Nginx => {
@@ -154,7 +166,14 @@ fn serves(bench: &Bench<'_>, server: Server) -> Result<bool> {
             Server::Dnsmasq | Server::Tftpd => {
                 // curl fetches the whole file by TFTP, so it asks for one that is not there: an answer is an answer.
                 let mut ask = bench.root.command_in(CLIENTS, "curl");
-                ask.args(["--silent", "--max-time", "2", "--output", "/dev/null", &format!("tftp://{ADDRESS}/none")]);
+                ask.args([
+                    "--silent",
+                    "--max-time",
+                    "2",
+                    "--output",
+                    "/dev/null",
+                    &format!("tftp://{}/none", server.address()),
+                ]);
                 // 68: "file not found on server".
                 return Ok(ask.status().context("starting curl")?.code() == Some(68));
             }

@@ -4,7 +4,7 @@ use super::{
     Bar, Figure,
     figures::load,
     inside::{Bench, LARGE, SMALL_BYTES},
-    network::{self, BROADCAST},
+    network::{self, ADDRESS, BROADCAST},
     servers::{Running, Server},
 };
 use anyhow::{Result, ensure};
@@ -36,7 +36,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     for sample in 1..=bench.plan.samples {
         let _running = Running::start(bench, Server::Netboot).await?;
         // It knows its machines only once the region has told it; files are there at that time.
-        let report = load(bench, "storm", MACHINES, &["--broadcast", &BROADCAST.to_string()])?;
+        let report = load(bench, ADDRESS, "storm", MACHINES, &["--broadcast", &BROADCAST.to_string()])?;
         bench.report.line(format!("sample {sample}: storm: {report:?}"));
         ensure!(report.files == u64::from(MACHINES), "not every machine got its boot image: {report:?}");
         figure.pairs.push((report.slowest.unwrap_or(f64::NAN), ideal));
@@ -69,9 +69,9 @@ pub async fn memory(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let rest = running.resident_mib();
         let tftp = most_during(&running, || {
-            load(bench, "tftp", BOOTS, &["--file", &file, "--dialect", "edk2", "--seconds", "5"])
+            load(bench, ADDRESS, "tftp", BOOTS, &["--file", &file, "--dialect", "edk2", "--seconds", "5"])
         })?;
-        let http = most_during(&running, || load(bench, "http", BOOTS, &["--path", &path]))?;
+        let http = most_during(&running, || load(bench, ADDRESS, "http", BOOTS, &["--path", &path]))?;
         for (figure, value) in figures.iter_mut().zip([rest, tftp, http]) {
             bench.report.line(format!("{}: {value:.1} MiB", figure.what));
             figure.pairs.push((value, f64::NAN));
