@@ -189,6 +189,12 @@ impl Journal {
         Ok(())
     }
 
+    /// From here on the disk takes nothing: a full device stands in. What was there before comes back.
+    #[cfg(test)]
+    pub(crate) fn fill_disk(&mut self) -> File {
+        std::mem::replace(&mut self.file, OpenOptions::new().write(true).open("/dev/full").unwrap())
+    }
+
     /// A record that does not fit into the file as it is, with zeroes behind it.
     fn longer(&self, record: &[u8]) -> Option<Vec<u8>> {
         let end = self.end + record.len() as u64;

@@ -75,7 +75,7 @@ fn a_full_disk_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(folder.path());
     journal.commit(&[put("a", b"1")]).unwrap();
-    let good = std::mem::replace(&mut journal.file, OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let good = journal.fill_disk();
     assert!(matches!(journal.commit(&[put("b", b"2")]), Err(JournalError::Write(..))));
     journal.file = good;
     assert_eq!(all(&journal).len(), 1);

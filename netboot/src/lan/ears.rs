@@ -125,6 +125,13 @@ pub struct Mouth {
 }
 
 impl Mouth {
+    /// One that reaches this host.
+    #[cfg(test)]
+    pub(super) fn for_test() -> Self {
+        let [clients, frames] = [0, 0].map(|port| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap());
+        Self { clients, frames, mac: Mac([2, 0, 0, 0, 0, 1]), port: 67 }
+    }
+
     /// Sends an answer from this address.
     ///
     /// # Errors

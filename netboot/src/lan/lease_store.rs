@@ -96,6 +96,12 @@ impl LeaseStore {
         let changes: Vec<_> = records.iter().map(change).collect::<Result<_, LeaseError>>()?;
         self.journal.commit(&changes).map_err(LeaseError::Journal)
     }
+
+    /// From here on the disk takes nothing.
+    #[cfg(test)]
+    pub(super) fn fill_disk(&mut self) {
+        self.journal.fill_disk();
+    }
 }
 
 #[cfg(test)]

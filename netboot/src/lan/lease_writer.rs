@@ -75,3 +75,73 @@ impl LeaseWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::dhcp::{lease::table::Client, packet::Packet, samples::Sample};
+    use std::{
+        io,
+        net::{SocketAddr, UdpSocket},
+        path::Path,
+        time::Duration,
+    };
+
+    const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+    fn lease(last: u8, to: SocketAddr) -> Kept {
+        let client = Client::of(&Packet::read(&Sample::edk2_pxe().bytes()).unwrap()).unwrap();
+        let record = Record { address: [10, 0, 0, last].into(), client, remaining: Duration::from_secs(600) };
+        let SocketAddr::V4(to) = to else { unreachable!() };
+        Kept { record, answer: Some((vec![last], Destination::Ip(to))) }
+    }
+
+    fn store(folder: &Path) -> LeaseStore {
+        LeaseStore::open(folder, OffsetDateTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn client() -> UdpSocket {
+        let client = UdpSocket::bind((HERE, 0)).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        client
+    }
+
+    #[test]
+    fn every_answer_leaves_in_order_and_its_lease_is_on_the_disk() {
+        let (folder, client) = (tempfile::tempdir().unwrap(), client());
+        let (leases, writer) = LeaseWriter::new(store(folder.path()), Mouth::for_test(), HERE);
+        let to = client.local_addr().unwrap();
+        for last in 1..=200 {
+            leases.give(lease(last, to)).unwrap();
+        }
+        drop(leases);
+        writer.run();
+        let mut buffer = [0; 8];
+        for last in 1..=200 {
+            assert_eq!((client.recv(&mut buffer).unwrap(), buffer[0]), (1, last));
+        }
+        assert_eq!(store(folder.path()).load(0).unwrap().len(), 200);
+    }
+
+    #[test]
+    fn nothing_is_answered_that_the_disk_does_not_take() {
+        let (folder, client) = (tempfile::tempdir().unwrap(), client());
+        let mut store = store(folder.path());
+        store.fill_disk();
+        let (leases, writer) = LeaseWriter::new(store, Mouth::for_test(), HERE);
+        leases.give(lease(1, client.local_addr().unwrap())).unwrap();
+        drop(leases);
+        writer.run();
+        assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_gives_back_what_it_does_not_take() {
+        let (folder, client) = (tempfile::tempdir().unwrap(), client());
+        let (leases, _writer) = LeaseWriter::new(store(folder.path()), Mouth::for_test(), HERE);
+        let to = client.local_addr().unwrap();
+        let taken = (0..2 * MOST_WAITING).filter(|_| leases.give(lease(1, to)).is_ok()).count();
+        assert_eq!(taken, MOST_WAITING);
+        assert_eq!(leases.give(lease(7, to)).unwrap_err().record.address, Ipv4Addr::new(10, 0, 0, 7));
+    }
+}
