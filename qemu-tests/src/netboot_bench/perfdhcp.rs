@@ -10,6 +10,9 @@ use std::{collections::BTreeMap, process::Stdio, time::Duration};
 /// Clients, each with a MAC address of its own. Fewer than there are addresses, so that everybody finds one.
 pub const CLIENTS_IN_ALL: u32 = 3000;
 
+/// After this an answer is lost; a client would have to ask again.
+pub const LOST: Duration = Duration::from_secs(1);
+
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchanges {
@@ -17,16 +20,19 @@ pub struct Exchanges {
     pub begun: u64,
     /// ACKs that came.
     pub finished: u64,
+    /// Questions without an answer.
+    pub unanswered: u64,
     /// Between a question and its answer, all questions together, sorted.
     pub waits: Vec<Duration>,
 }
 
 impl Exchanges {
-    /// So many of a hundred answers came within this time.
+    /// So many of a hundred questions were answered within this time. What was not answered took [`LOST`].
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
-        let at = (self.waits.len() * percent).div_ceil(100).checked_sub(1)?;
-        self.waits.get(at).copied()
+        let asked = self.waits.len() + usize::try_from(self.unanswered).ok()?;
+        let at = (asked * percent).div_ceil(100).checked_sub(1)?;
+        Some(self.waits.get(at).copied().unwrap_or(LOST))
     }
 
     /// The share of the exchanges that came to their end.
@@ -44,7 +50,7 @@ impl Exchanges {
 pub fn run(bench: &Bench<'_>, per_second: u32, seconds: u32) -> Result<Exchanges> {
     let mut command = bench.root.command_in(CLIENTS, "perfdhcp");
     command.args(["-4", "-l", &FIRST.to_string(), "-R", &CLIENTS_IN_ALL.to_string(), "-x", "t"]);
-    // What is late by a second is lost; what was asked last may still be answered.
+    // What is late by a second is lost ([`LOST`]); what was asked last may still be answered.
     command.args(["-r", &per_second.to_string(), "-p", &seconds.to_string(), "-d", "1", "-W", "1000000"]);
     let output = command.arg(ADDRESS.to_string()).stdin(Stdio::null()).output().context("starting perfdhcp")?;
     // 3: "one or more exchanges are not successfully completed".
@@ -76,7 +82,9 @@ fn read(text: &str) -> Result<Exchanges> {
         counts.get(&(title.as_str(), what)).copied().with_context(|| format!("no number of {what} for {pair}"))
     };
     waits.sort();
-    Ok(Exchanges { begun: count("DISCOVER-OFFER", "sent")?, finished: count("REQUEST-ACK", "received")?, waits })
+    let (begun, finished) = (count("DISCOVER-OFFER", "sent")?, count("REQUEST-ACK", "received")?);
+    let unanswered = (begun + count("REQUEST-ACK", "sent")?).saturating_sub(waits.len() as u64);
+    Ok(Exchanges { begun, finished, unanswered, waits })
 }
 
 /// Seconds since the beginning, with leading noughts.
@@ -104,17 +112,18 @@ mod tests {
     #[test]
     fn what_perfdhcp_prints_is_read() {
         let read = read(TEXT).unwrap();
-        assert_eq!((read.begun, read.finished, read.waits.len()), (4, 2, 5));
+        assert_eq!((read.begun, read.finished, read.unanswered, read.waits.len()), (4, 2, 2, 5));
         assert_eq!(read.share(), 0.5);
         let micros = |percent| read.percentile(percent).map(|wait| wait.as_micros());
-        assert_eq!((micros(1), micros(50), micros(99)), (Some(188), Some(3915), Some(152_218)));
+        assert_eq!((micros(1), micros(50), micros(70)), (Some(188), Some(9429), Some(152_218)));
+        assert_eq!(read.percentile(99), Some(LOST), "what was not answered is late");
     }
 
     #[test]
     fn other_text_is_an_error_and_nothing_is_no_time() {
         assert!(super::read("").is_err());
         assert!(super::read("sent / received: 1").is_err());
-        let none = Exchanges { begun: 0, finished: 0, waits: Vec::new() };
+        let none = Exchanges { begun: 0, finished: 0, unanswered: 0, waits: Vec::new() };
         assert_eq!((none.percentile(99), none.share()), (None, 0.0));
     }
 }
