@@ -17,7 +17,7 @@ use std::{
 };
 use time::OffsetDateTime;
 
-/// A file of less than this is never written anew.
+/// A file of less than this is never written anew, unless its owner says otherwise.
 const SMALL: u64 = 256 << 10;
 /// No journal of ours grows to this: what does is not one.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -73,6 +73,8 @@ pub struct Journal {
     live: u64,
     /// The file's end is not known to be on the disk: it is written anew before anything else.
     doubtful: bool,
+    /// A file of less than this is never written anew.
+    small: u64,
     /// After a rewrite that failed, the next one waits for so many bytes.
     rewrite_at: u64,
 }
@@ -106,6 +108,7 @@ impl Journal {
             length,
             live: 0,
             doubtful: false,
+            small: SMALL,
             rewrite_at: 0,
         };
         recovery.damaged = found.damaged.iter().map(|range| range.len() as u64).sum();
@@ -136,6 +139,12 @@ impl Journal {
         Ok((journal, recovery))
     }
 
+    /// A file of less than this many bytes is not written anew: that takes long on a busy disk, and whoever commits waits for it.
+    #[must_use]
+    pub const fn with_small(self, small: u64) -> Self {
+        Self { small, ..self }
+    }
+
     /// Makes changes, all or none of them; they are on the disk when this returns.
     ///
     /// # Errors
@@ -157,7 +166,7 @@ impl Journal {
                 Change::Delete(table, key) => self.note((*table, key.clone()), None),
             }
         }
-        if self.end > SMALL.max(2 * self.live).max(self.rewrite_at)
+        if self.end > self.small.max(2 * self.live).max(self.rewrite_at)
             && let Err(error) = self.rewrite()
         {
             // The commit itself is safe; there is no room for a second file, most likely.

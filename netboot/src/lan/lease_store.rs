@@ -13,6 +13,8 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 use time::OffsetDateTime;
 
 const LEASES: Table = 1;
+/// Some twenty thousand grants. Clients wait while the file is written anew, so that is done seldom.
+const SMALL: u64 = 4 << 20;
 
 /// A line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +63,7 @@ impl LeaseStore {
             let damaged = recovery.damaged;
             tracing::error!("{damaged} bytes of the leases could not be read; the file is kept as {}", copy.display());
         }
-        Ok(Self { journal })
+        Ok(Self { journal: journal.with_small(SMALL) })
     }
 
     /// Every lease, with what is left of it at `now` (seconds since 1970). Lines that cannot be understood are left out.
