@@ -141,8 +141,9 @@ impl Journal {
 
     /// A file of less than this many bytes is not written anew: that takes long on a busy disk, and whoever commits waits for it.
     #[must_use]
-    pub const fn with_small(self, small: u64) -> Self {
-        Self { small, ..self }
+    pub fn with_small(mut self, small: u64) -> Self {
+        self.small = small;
+        self
     }
 
     /// Makes changes, all or none of them; they are on the disk when this returns.

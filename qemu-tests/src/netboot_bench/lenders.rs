@@ -20,7 +20,7 @@ const LEASE_MINUTES: u32 = 60;
 pub enum Lender {
     /// Ours, in mode `dhcp`. A lease is on the disk (`fdatasync`) before its ACK leaves.
     Netboot,
-    /// Debian's. It writes its lease file anew for each change, before the ACK, and leaves it to the kernel.
+    /// Debian's. It writes its lease file anew for each change, and syncs it, before the ACK.
     Dnsmasq,
     /// Debian's. It appends a line to its lease file (memfile, `persist: true`), before the ACK, and leaves it to the kernel.
     Kea,
