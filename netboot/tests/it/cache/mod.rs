@@ -399,3 +399,20 @@ async fn what_the_disk_forgot_is_fetched_again() {
     assert!(sent < uki(TEMPLATE, "1").len() as u64 + 60_000, "only the end of the archive: {sent} of {all}");
     netboot.stop().await;
 }
+
+/// What the fuzz target `cache` begins with is real: each seed is what its name says.
+#[test]
+fn the_seeds_of_the_fuzz_target_are_what_their_names_say() {
+    use contracts::manifest::{Channel, ImageManifest};
+    use tough::schema::{Root, Signed, Snapshot, Targets, Timestamp};
+    let seed = |name: &str| std::fs::read(format!("{}/fuzz/seeds/cache/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let root: Signed<Root> = serde_json::from_slice(&seed("root")).unwrap();
+    root.signed.verify_role(&root).unwrap();
+    root.signed.verify_role(&serde_json::from_slice::<Signed<Timestamp>>(&seed("timestamp")).unwrap()).unwrap();
+    root.signed.verify_role(&serde_json::from_slice::<Signed<Snapshot>>(&seed("snapshot")).unwrap()).unwrap();
+    root.signed.verify_role(&serde_json::from_slice::<Signed<Targets>>(&seed("targets")).unwrap()).unwrap();
+    let manifest: ImageManifest = contracts::read(&seed("manifest")).unwrap();
+    assert!(!contracts::archive::read_header(&seed("archive")).unwrap().chunks.is_empty());
+    assert_eq!(contracts::read::<Channel>(&seed("channel")).unwrap().image_version, manifest.image_version);
+    contracts::read::<Rollout>(&seed("rollout")).unwrap();
+}
