@@ -76,10 +76,12 @@ pub fn content(device: &Path) -> DiskContent {
 }
 
 /// The power went while our table was written for the first time: the boot code that only we write is there, the table was never
-/// whole, and where our state would lie there is none.
+/// whole and names no partition that is not ours, and where our state would lie there is none.
 fn is_cut_off(disk: &Device, scan: &Scan, sector_bytes: u32) -> bool {
     let [table] = scan.findings.as_slice() else { return false };
-    let begun = matches!(table.kind, "gpt" | "mbr") && scan.partition_count == 0 && scan.trouble.is_none();
+    let names = scan.partitions.iter().filter_map(|partition| partition.name.as_deref());
+    let ours = names.filter(|name| Role::ALL.iter().any(|role| name.trim_end_matches(IN_PROGRESS) == role.name()));
+    let begun = matches!(table.kind, "gpt" | "mbr") && scan.partition_count == ours.count() && scan.trouble.is_none();
     let mut code = [0; bios::BOOT_CODE_BYTES];
     let ours = begun && disk.fill(0, &mut code).is_ok() && code.starts_with(&NOT_BOOTABLE);
     let partitions = divide(disk.length(), sector_bytes).unwrap_or_default();

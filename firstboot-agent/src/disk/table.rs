@@ -310,6 +310,66 @@ mod tests {
         assert!(matches!(probe::content(&path), DiskContent::Foreign { .. }));
     }
 
+    /// Sectors of the table at the beginning and of the one at the end, as they are now.
+    fn tables(path: &Path) -> [Vec<[u8; 512]>; 2] {
+        let file = File::open(path).unwrap();
+        let last = file.metadata().unwrap().len() / 512 - 1;
+        let read = |sectors: std::ops::Range<u64>| {
+            let one = |number: u64| {
+                let mut bytes = [0; 512];
+                file.read_exact_at(&mut bytes, number * 512).unwrap();
+                bytes
+            };
+            sectors.map(one).collect()
+        };
+        [read(1..34), read(last - 32..last + 1)]
+    }
+
+    /// Puts for each sector of one of the tables the old or the new one, by the bits of `choice`.
+    fn tear(path: &Path, which: usize, [old, new]: [&[[u8; 512]]; 2], choice: u64) {
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        let last = file.metadata().unwrap().len() / 512 - 1;
+        let begin = [1, last - 32][which];
+        for number in 0..33 {
+            let content = if choice >> number & 1 == 1 { &new[number] } else { &old[number] };
+            file.write_all_at(content, (begin + number as u64) * 512).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_power_cut_while_a_table_is_written_leaves_a_disk_that_the_next_try_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = sparse_disk(folder.path());
+        let blank = tables(&path);
+        let mut target = Target::regular_file(&path).unwrap();
+        target.write_in_progress().unwrap();
+        let first = tables(&path);
+        target.complete_slot_a(&"ab".repeat(32)).unwrap();
+        let second = tables(&path);
+        // All, none, only the header, all but the header, and some of them.
+        let mut choices = vec![0, u64::MAX, 1, !1, 1 << 32, !(1 << 32), 2, 6, 0xf0f0, !2];
+        choices.extend((1..20u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        for (before, after, installed) in [(&blank, &first, false), (&first, &second, true)] {
+            for choice in &choices {
+                // The copy comes first.
+                tear(&path, 0, [&before[0], &after[0]], 0);
+                tear(&path, 1, [&before[1], &after[1]], *choice);
+                let found = probe::content(&path);
+                assert!(matches!(found, DiskContent::HalfInstall { .. }), "{installed} copy {choice:x}: {found:?}");
+                // When it is there for good, the table.
+                tear(&path, 1, [&before[1], &after[1]], u64::MAX);
+                tear(&path, 0, [&before[0], &after[0]], *choice);
+                let found = probe::content(&path);
+                let fits = match found {
+                    DiskContent::HalfInstall { .. } => true,
+                    DiskContent::Installed { .. } => installed,
+                    _ => false,
+                };
+                assert!(fits, "{installed} table {choice:x}: {found:?}");
+            }
+        }
+    }
+
     #[test]
     fn boot_code_keeps_the_table_and_comes_with_the_core_image_where_it_looks_for_it() {
         let folder = tempfile::tempdir().unwrap();

@@ -23,7 +23,20 @@ use std::{
 /// # Errors
 /// With what mkfs.vfat said.
 pub fn make(node: &Path) -> Result<()> {
+    forget(node)?;
     run("mkfs.vfat", &["-F", "32", "-n", "SHELFBOOT", &node.to_string_lossy()])
+}
+
+/// Takes away, for good, where a file system says that it is there. A power cut while a new one is made over an old one could
+/// otherwise leave the old one's beginning before the new one's rest: that looks like somebody's, and nobody can open it.
+///
+/// # Errors
+/// When the partition cannot be written.
+pub fn forget(node: &Path) -> Result<()> {
+    let mut file = File::options().write(true).open(node).with_context(|| format!("opening {}", node.display()))?;
+    // FAT: the boot sector and its copy; ext4: the superblock.
+    file.write_all(&[0; 64 << 10]).with_context(|| format!("erasing {}", node.display()))?;
+    file.sync_all().with_context(|| format!("erasing {}", node.display()))
 }
 
 /// Puts boot loader and UKI on the partition and syncs.

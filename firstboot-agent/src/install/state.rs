@@ -15,6 +15,7 @@ use std::{
 /// # Errors
 /// With what mkfs.ext4 said.
 pub fn make(node: &Path) -> Result<()> {
+    esp::forget(node)?;
     // Inode tables are left to the kernel to fill in later: on a large disk that takes minutes otherwise.
     esp::run(
         "mkfs.ext4",

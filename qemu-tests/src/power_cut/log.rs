@@ -3,8 +3,8 @@
 
 use std::io;
 
-/// "jsgwsrh", little endian: the superblock's first eight bytes.
-const MAGIC: u64 = 0x006a_7366_7773_7268;
+/// The superblock's first eight bytes, as a number (drivers/md/dm-log-writes.c).
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
 /// More entries than this are not of an install.
 const MOST_ENTRIES: u64 = 4 << 20;
@@ -180,6 +180,36 @@ pub(super) mod tests {
         assert!(matches!(read_bytes(&log[..log.len() - 1]), Err(LogError::Entry(3, "has data behind the end"))));
         assert!(matches!(read_bytes(&log[..3584]), Err(LogError::Entry(3, _))));
         assert!(matches!(read_bytes(&[0; 4096]), Err(LogError::NotOne(_))));
+    }
+
+    #[test]
+    fn what_qemu_writes_is_read() {
+        // qemu-io 10.0: write -P 7 4k 8k; flush; write -z 16k 4k; write -f -P 9 0 512; discard 32k 4k; write -P 1 1023k 512; flush.
+        let bytes = include_bytes!("../../fuzz/seeds/write_log/qemu-io");
+        let log = read_bytes(bytes).unwrap();
+        let seen: Vec<(Kind, bool, u64, u64)> =
+            log.entries.iter().map(|entry| (entry.kind, entry.flush, entry.at, entry.bytes)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Kind::Write, false, 4096, 8192),
+                (Kind::Nothing, true, 0, 0),
+                (Kind::Write, false, 16384, 4096),
+                // A write that goes through is followed by a flush of QEMU's own.
+                (Kind::Write, false, 0, 512),
+                (Kind::Nothing, true, 0, 0),
+                (Kind::Discard, false, 32768, 4096),
+                (Kind::Write, false, 1_047_552, 512),
+                (Kind::Nothing, true, 0, 0),
+                (Kind::Nothing, true, 0, 0),
+            ]
+        );
+        let content = |index: usize| {
+            let (begin, length) = (log.entries[index].data as usize, log.entries[index].bytes as usize);
+            &bytes[begin..begin + length]
+        };
+        assert!(content(0).iter().all(|byte| *byte == 7) && content(2).iter().all(|byte| *byte == 0));
+        assert!(content(3) == [9; 512] && content(6) == [1; 512]);
     }
 
     proptest! {

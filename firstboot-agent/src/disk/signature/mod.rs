@@ -59,6 +59,8 @@ impl Finding {
 pub struct Partition {
     /// What its type says, for people, for example `Windows data`.
     pub kind: String,
+    /// Its name in a GPT.
+    pub name: Option<String>,
     /// What is in it.
     pub content: Vec<Finding>,
 }
@@ -168,7 +170,7 @@ pub fn scan(source: &dyn ReadAt, sector_bytes: u32) -> Scan {
         for entry in table.partitions.iter().take(MOST_PARTITIONS) {
             let window = disk.part(entry.start, entry.bytes);
             let content = window.map(self::content).unwrap_or_default();
-            scan.partitions.push(Partition { kind: entry.kind(), content });
+            scan.partitions.push(Partition { kind: entry.kind(), name: entry.name.clone(), content });
         }
     } else if let Some(table) = mbr::read(disk).filter(|_| !boot_sector_of_a_file_system) {
         scan.findings.push(Finding::new("mbr", table.what(), 510));
@@ -177,7 +179,7 @@ pub fn scan(source: &dyn ReadAt, sector_bytes: u32) -> Scan {
             let sector = u64::from(sector_bytes);
             let window = disk.part(u64::from(entry.first) * sector, u64::from(entry.sectors) * sector);
             let content = window.map(self::content).unwrap_or_default();
-            scan.partitions.push(Partition { kind: mbr::kind(entry.kind).into(), content });
+            scan.partitions.push(Partition { kind: mbr::kind(entry.kind).into(), name: None, content });
         }
     }
     scan.findings.extend(content);
