@@ -134,7 +134,7 @@ pub const fn reads_over(gap: u64) -> bool {
     gap <= GAP
 }
 
-/// What is kept of the archive because it comes again: at most [`MOST_KEPT`] bytes.
+/// What is kept of the archive because it comes again: at most `MOST_KEPT` bytes.
 #[derive(Debug, Default)]
 pub struct Kept {
     chunks: HashSet<u32>,
