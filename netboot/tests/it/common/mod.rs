@@ -134,7 +134,20 @@ impl World {
     /// Starts netboot and waits until it answers.
     pub(crate) async fn start(&self) -> Netboot {
         let stop = CancellationToken::new();
-        let running = Prepared::read(&self.write_config()).unwrap().start(stop.clone()).unwrap();
+        let config = self.write_config();
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        // A thread of the one before may still be at its last work, with the lock on the folder.
+        let running = loop {
+            match Prepared::read(&config).unwrap().start(stop.clone()) {
+                Ok(running) => break running,
+                Err(error)
+                    if format!("{error:#}").contains("another netboot uses") && std::time::Instant::now() < end =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error:#}"),
+            }
+        };
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Netboot { running, stop, client, base: format!("http://127.0.0.1:{}", self.http) }
