@@ -50,6 +50,8 @@ struct State {
     /// The last word of each step, and where it is left for `firstboot-agent status`.
     words: Words,
     left_at: Option<&'static Path>,
+    /// What went wrong or was waited for last.
+    trouble: Option<String>,
 }
 
 impl Reporter {
@@ -66,6 +68,7 @@ impl Reporter {
             sign: None,
             words: Words::new(),
             left_at: None,
+            trouble: None,
         })))
     }
 
@@ -87,6 +90,12 @@ impl Reporter {
             let reporter = self.clone();
             tokio::spawn(async move { reporter.send_forever().await });
         }
+    }
+
+    /// What went wrong or was waited for last, since something was done.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
     }
 
     /// The attempt that is reported.
@@ -236,6 +245,11 @@ impl Reporter {
         };
         let shown = code.map_or(String::new(), |code| format!(" (code {code})"));
         console::line(&format!("[{step}] {word} {message}{shown}"));
+        match status {
+            StepStatus::Waiting | StepStatus::Failed => self.lock().trouble = Some(message.clone()),
+            StepStatus::Done => self.lock().trouble = None,
+            StepStatus::Started | StepStatus::Progress => {}
+        }
         let code = code.map(str::to_owned);
         self.queue(StepEvent { step, status, attempt: None, message, progress: None, eta_seconds: None, code });
     }

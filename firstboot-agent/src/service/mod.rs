@@ -79,7 +79,6 @@ pub fn run() -> Result<()> {
         tokio::spawn(async move { own.own_health(&join).await });
         let mut backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
         while let Err(failure) = become_member(&mut machine, &reporter, &slots).await {
-            slots.hear(&failure.to_string());
             if failure.code == enroll::REVOKED {
                 join::leave(&machine.config.join);
             }

@@ -126,7 +126,7 @@ pub async fn fill(
     let mut moved = Moved { fetched: header.len() as u64, archive: manifest.archive.bytes, ..Moved::default() };
     progress(0.0, "looking at what is on the disk");
     let (missing, found) = tokio::task::block_in_place(|| {
-        let seeds = index(running)?;
+        let seeds = beside(&dictionary, &index(running)?, running);
         take_from_disk(&dictionary, &places, &seeds, running, slot)
     })?;
     (moved.copied, moved.kept) = found;
@@ -229,11 +229,44 @@ fn index(running: &Stream) -> Result<Seeds> {
     })
 }
 
+/// Where each chunk lies in what runs, if it does. One that was cut elsewhere, at the ends of segments above all, is looked for
+/// beside those that come before and after it in the new root: what is between two changes is only moved.
+fn beside(dictionary: &Dictionary, seeds: &Seeds, running: &Stream) -> Vec<Option<u64>> {
+    let chunks = &dictionary.chunks;
+    let size = |index: u32| u64::from(chunks[index as usize].size);
+    let seed = |chunk: &Chunk| {
+        let hash: [u8; HASH_BYTES] = chunk.hash.as_slice().try_into().ok()?;
+        seeds.get(&hash).filter(|(_, size)| *size == chunk.size).map(|(at, _)| *at)
+    };
+    let mut found: Vec<Option<u64>> = chunks.iter().map(seed).collect();
+    let mut buffer = Vec::new();
+    let mut look = |found: &mut Vec<Option<u64>>, index: u32, at: Option<u64>| {
+        let (chunk, Some(at)) = (&chunks[index as usize], at) else { return };
+        let end = at.checked_add(u64::from(chunk.size));
+        if found[index as usize].is_some() || chunk.hash.is_empty() || end.is_none_or(|end| end > running.bytes) {
+            return;
+        }
+        buffer.resize(chunk.size as usize, 0);
+        if running.read(at, &mut buffer).is_ok() && Blake2b512::digest(&buffer).starts_with(&chunk.hash) {
+            found[index as usize] = Some(at);
+        }
+    };
+    for pair in dictionary.order.windows(2) {
+        let at = found[pair[0] as usize].and_then(|at| at.checked_add(size(pair[0])));
+        look(&mut found, pair[1], at);
+    }
+    for pair in dictionary.order.windows(2).rev() {
+        let at = found[pair[1] as usize].and_then(|at| at.checked_sub(size(pair[0])));
+        look(&mut found, pair[0], at);
+    }
+    found
+}
+
 /// Leaves and copies what is there. Returns the chunks that are not, in the order of the archive, and the bytes copied and left.
 fn take_from_disk(
     dictionary: &Dictionary,
     places: &[Vec<u64>],
-    seeds: &Seeds,
+    seeds: &[Option<u64>],
     running: &Stream,
     slot: &Stream,
 ) -> Result<(Vec<usize>, (u64, u64))> {
@@ -253,10 +286,8 @@ fn take_from_disk(
             if wanted.is_empty() {
                 continue;
             }
-            let seed = chunk.hash.as_slice().try_into().ok().and_then(|hash: [u8; HASH_BYTES]| seeds.get(&hash));
-            if let Some((at, size)) = seed
-                && *size == chunk.size
-                && running.read(*at, &mut buffer).is_ok()
+            if let Some(at) = seeds[number]
+                && running.read(at, &mut buffer).is_ok()
                 && is_right(&buffer)
             {
                 for place in wanted {

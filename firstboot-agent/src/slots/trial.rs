@@ -42,8 +42,6 @@ pub struct Watch(Arc<Mutex<State>>);
 struct State {
     here: Option<Here>,
     trial: bool,
-    /// What is wrong at the moment, as the service says it.
-    trouble: String,
     /// The store has answered in this start.
     store: bool,
     /// The network card behind which the store is.
@@ -74,16 +72,10 @@ impl Watch {
         }
         let mac = install_record().and_then(|record| record.owner).map(|owner| owner.machine);
         let one_way = slots.as_ref().and_then(|slots| slots.trial.as_ref()).is_some_and(|trial| trial.one_way);
-        let watch = Self(Arc::new(Mutex::new(State {
-            here,
-            trial,
-            trouble: "its services have not started".into(),
-            store: false,
-            mac,
-        })));
+        let watch = Self(Arc::new(Mutex::new(State { here, trial, store: false, mac })));
         if trial && !one_way {
-            let copy = watch.clone();
-            std::thread::spawn(move || copy.keep_time(Settings::here().deadline));
+            let (copy, reporter) = (watch.clone(), reporter.clone());
+            std::thread::spawn(move || copy.keep_time(Settings::here().deadline, &reporter));
             // This process watches from here on; what systemd kept for the case that it never came is not needed any more.
             systemctl(&["stop", watch::TIMER]);
         }
@@ -101,11 +93,6 @@ impl Watch {
         let mut state = self.lock();
         state.store = true;
         state.mac = Some(mac.to_owned());
-    }
-
-    /// Something is wrong at the moment.
-    pub fn hear(&self, trouble: &str) {
-        trouble.clone_into(&mut self.lock().trouble);
     }
 
     /// The store knows what became of the last update.
@@ -166,7 +153,7 @@ impl Watch {
     }
 
     /// Counts the time of a version on trial, and ends it. While the cable is out the time stands still.
-    fn keep_time(&self, deadline: Duration) {
+    fn keep_time(&self, deadline: Duration, reporter: &Reporter) {
         const TICK: Duration = Duration::from_secs(1);
         let mut passed = uptime();
         while self.on_trial() {
@@ -176,8 +163,8 @@ impl Watch {
                 passed += TICK;
             }
             if passed >= deadline && self.on_trial() {
-                let words =
-                    format!("it was not healthy {} s after its start: {}", passed.as_secs(), self.lock().trouble);
+                let trouble = reporter.trouble().unwrap_or_else(|| "it does not say why".into());
+                let words = format!("it was not healthy {} s after its start: {trouble}", passed.as_secs());
                 give_up(&Reason::new("unhealthy", &words));
             }
         }

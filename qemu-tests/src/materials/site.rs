@@ -129,7 +129,14 @@ impl Variant {
     fn units(self) -> String {
         match self {
             Self::First | Self::Next => String::new(),
-            Self::Broken => "  units:\n    mask: [kubelet.service]\n".into(),
+            Self::Broken => "  files:
+    - path: /etc/systemd/system/kubelet.service.d/99-broken.conf
+      content: |
+        [Service]
+        ExecStart=
+        ExecStart=/usr/bin/sleep infinity
+"
+            .into(),
             Self::Hanging => "  files:
     - path: /etc/systemd/system/stuck.service
       content: |
