@@ -13,6 +13,8 @@ const STORM_SECONDS: u32 = 10;
 const FIRST_RATE: u32 = 500;
 /// So much of what was asked must be answered in time.
 const LEAST_SHARE: f64 = 0.99;
+/// How often a rate is tried until it holds.
+const TRIES: u32 = 2;
 /// How long each rate is tried.
 const RATE_SECONDS: u32 = 3;
 /// How often the gap between the last rate that held and the first that did not is halved.
@@ -79,16 +81,23 @@ async fn one(bench: &Bench<'_>, lender: Lender) -> Result<Seen> {
     let mut most = 0.0_f64;
     let mut search = Search::default();
     while let Some(rate) = search.next() {
-        let came = perfdhcp::run(bench, rate, RATE_SECONDS)?;
-        let held = came.share() >= LEAST_SHARE;
-        // What the client does not manage to ask is no answer of the server.
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let answers = came.waits.len() as f64 / f64::from(RATE_SECONDS);
+        let (mut answers, mut held) = (0.0, false);
+        // What else this machine does may spoil one try: the same chance for everybody.
+        for _ in 0..TRIES {
+            let came = perfdhcp::run(bench, rate, RATE_SECONDS)?;
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+            let per_second = came.waits.len() as f64 / f64::from(RATE_SECONDS);
+            // What the client does not manage to ask is no answer of the server.
+            (answers, held) = (per_second, came.share() >= LEAST_SHARE && f64::from(rate) * 1.8 < per_second);
+            if held {
+                break;
+            }
+        }
         bench.report.line(format!("{}: {rate} clients/s: {answers:.0} answers/s, held: {held}", lender.name()));
         if held {
             most = most.max(answers);
         }
-        search.told(held && f64::from(rate) * 1.8 < answers);
+        search.told(held);
     }
     service.check()?;
     service.stop();
