@@ -54,9 +54,9 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         let fastest = usize::from(seen[2].answers > seen[1].answers);
         let soonest = usize::from(seen[2].late < seen[1].late);
         answers.peer = format!("{} (the better one)", PEERS[fastest].name());
-        answers.pairs.push((seen[0].answers, seen[1 + fastest].answers));
+        answers.pairs.push((seen[0].answers, Some(seen[1 + fastest].answers)));
         late.peer = format!("{} (the better one)", PEERS[soonest].name());
-        late.pairs.push((seen[0].late, seen[1 + soonest].late));
+        late.pairs.push((seen[0].late, Some(seen[1 + soonest].late)));
     }
     Ok(vec![answers, late])
 }

@@ -41,8 +41,8 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
                     .line(format!("sample {sample}: {what}: {name}: {rate:.1} MiB/s, {cost:.2} s of CPU per GB"));
                 seen.push((rate, cost));
             }
-            rates[point].pairs.push((seen[0].0, seen[1].0));
-            costs[point].pairs.push((seen[0].1, seen[1].1));
+            rates[point].pairs.push((seen[0].0, Some(seen[1].0)));
+            costs[point].pairs.push((seen[0].1, Some(seen[1].1)));
         }
     }
     network::shape(&bench.root, None)?;

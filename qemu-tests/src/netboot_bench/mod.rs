@@ -73,8 +73,8 @@ pub struct Figure {
     pub unit: String,
     /// The peer, or what the value is compared with.
     pub peer: String,
-    /// Ours and the peer's.
-    pub pairs: Vec<(f64, f64)>,
+    /// Ours and the peer's, where there is one. (JSON has no way to say "not a number".)
+    pub pairs: Vec<(f64, Option<f64>)>,
     /// What is promised.
     pub bar: Bar,
 }

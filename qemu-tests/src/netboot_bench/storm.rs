@@ -39,7 +39,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         let report = load(bench, ADDRESS, "storm", MACHINES, &["--broadcast", &BROADCAST.to_string()])?;
         bench.report.line(format!("sample {sample}: storm: {report:?}"));
         ensure!(report.files == u64::from(MACHINES), "not every machine got its boot image: {report:?}");
-        figure.pairs.push((report.slowest.unwrap_or(f64::NAN), ideal));
+        figure.pairs.push((report.slowest.unwrap_or(f64::INFINITY), Some(ideal)));
     }
     network::shape(&bench.root, None)?;
     Ok(vec![figure])
@@ -74,7 +74,7 @@ pub async fn memory(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         let http = most_during(&running, || load(bench, ADDRESS, "http", BOOTS, &["--path", &path]))?;
         for (figure, value) in figures.iter_mut().zip([rest, tftp, http]) {
             bench.report.line(format!("{}: {value:.1} MiB", figure.what));
-            figure.pairs.push((value, f64::NAN));
+            figure.pairs.push((value, None));
         }
     }
     network::shape(&bench.root, None)?;

@@ -50,7 +50,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
                     bench.report.line(format!("sample {sample}: {}: MiB/s: {}", figure.what, all.join(", ")));
                     let better = if rates[1] >= rates[2] { 1 } else { 2 };
                     figure.peer = format!("{} (the better one)", SERVERS[better].name());
-                    figure.pairs.push((rates[0], rates[better]));
+                    figure.pairs.push((rates[0], Some(rates[better])));
                 }
             }
         }

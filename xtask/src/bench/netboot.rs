@@ -60,6 +60,8 @@ pub(crate) fn inside(plan: &Path) -> Result<()> {
 
 fn row(figure: &Figure) -> Row {
     let Figure { what, unit, peer, pairs, bar } = figure;
+    let pairs: Vec<(f64, f64)> = pairs.iter().map(|(ours, peer)| (*ours, peer.unwrap_or(f64::NAN))).collect();
+    let pairs = pairs.as_slice();
     let unit = match unit.as_str() {
         "s" => "s",
         "ms" => "ms",
@@ -71,5 +73,21 @@ fn row(figure: &Figure) -> Row {
         Bar::RatioAtLeast(bar) => Row::at_least(what, unit, peer, bar, pairs),
         Bar::RatioAtMost(bar) => Row { unit, ..Row::at_most(what, peer, Some(bar), pairs) },
         Bar::ValueAtMost(bar) => Row::value_at_most(what, unit, peer, bar, pairs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_without_a_peer_go_through_json() {
+        let (what, unit, peer) = ("memory".to_owned(), "MiB".to_owned(), String::new());
+        let figure = Figure { what, unit, peer, pairs: vec![(9.0, None)], bar: Bar::ValueAtMost(12.0) };
+        let text = serde_json::to_string(&figure).unwrap();
+        let read: Figure = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, figure);
+        let row = row(&read);
+        assert!(row.holds && row.peer.is_none() && row.ratio.is_none());
     }
 }
