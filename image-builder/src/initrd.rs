@@ -120,6 +120,7 @@ pub fn check_agent(path: &Path) -> Result<(), InitrdError> {
 /// See [`InitrdError`].
 pub async fn base(cache: &Cache, tools: &Tools, root: &Root, reporter: &mut dyn Reporter) -> Result<Part, InitrdError> {
     let inputs = InputHash::default().with("recipe", RECIPE).with("tools", tools.key()).with("root", &root.key);
+    let inputs = inputs.with("modules", modules::recipe());
     kept(
         cache,
         &inputs.finish(),

@@ -102,6 +102,12 @@ const NAMES: &[&str] = &[
 /// accelerators for tunnels and crypto of network cards.
 const NOT: &[&str] = &["drivers/net/ethernet/mellanox/mlxsw/", "drivers/net/ethernet/chelsio/inline_crypto/"];
 
+/// All that decides what [`select`] picks besides the kernel's own lists, as text: part of what an initrd is cached by.
+#[must_use]
+pub fn recipe() -> String {
+    [FOLDERS, NAMES, NOT].map(|list| list.join(" ")).join("\n")
+}
+
 /// Picks the modules, with everything that they depend on, as paths below the kernel's module folder.
 #[must_use]
 pub fn select(modules_dep: &str, modules_softdep: &str) -> BTreeSet<String> {
