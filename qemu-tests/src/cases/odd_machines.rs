@@ -66,6 +66,10 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
         }
         let Selector::Mac(mac) = selector else { bail!("{name} has no MAC address") };
         ran += 1;
+        if name == "vlan" && !network::carries_tags(&world.root)? {
+            report.line("check: vlan: not seen: this host's kernel has no VLANs on bridges (BRIDGE_VLAN_FILTERING)");
+            continue;
+        }
         let hardware = Hardware {
             name: name.into(),
             mac: mac.into(),

@@ -101,6 +101,17 @@ fn till() -> String {
     "link set lo up\nlink set eth0 up\n".to_owned()
 }
 
+/// Whether this host's kernel can tell VLANs apart on a bridge.
+///
+/// # Errors
+/// When `ip` cannot be started.
+pub fn carries_tags(root: &Root) -> Result<bool> {
+    let mut command = root.command("ip");
+    // What is there already: it changes nothing where it is understood.
+    command.args(["link", "set", BRIDGE, "type", "bridge", "vlan_filtering", "0"]);
+    Ok(command.output().context("asking the bridge")?.status.success())
+}
+
 /// The machine's port carries tagged frames only, of a VLAN in which everybody else is without knowing it; or all is as it was.
 ///
 /// # Errors
