@@ -68,10 +68,12 @@ fn what_is_of_the_past_does_not_fill_the_disk() {
     assert_eq!(all(&open(folder.path()).0), before);
     // Whose clients wait for it wants it less often.
     let mut journal = open(folder.path()).0.with_small(4 * SMALL);
-    for n in 0..1000_u32 {
+    let sizes = (0..1000_u32).map(|n| {
         journal.commit(&[put(&(n % 7).to_string(), &[b'x'; 1000])]).unwrap();
-    }
-    assert!(journal.file_bytes() > 3 * SMALL, "{}", journal.file_bytes());
+        journal.file_bytes()
+    });
+    let largest = sizes.max().unwrap();
+    assert!((3 * SMALL..=4 * SMALL + 2048).contains(&largest), "{largest}");
 }
 
 #[test]
