@@ -51,8 +51,9 @@ pub struct Finding {
     pub help: &'static str,
 }
 
-/// Files over `/etc` that every machine has: the agent's own, and systemd's lock.
-const OUR_OWN: [&str; 4] = ["/etc/machine-id", "/etc/hostname", "/etc/.pwd.lock", "/etc/.updated"];
+/// Files over `/etc` that every machine has: the agent's own, and what systemd makes because `/etc` is older than `/usr`
+/// (`ConditionNeedsUpdate=`, ldconfig.service, systemd-update-done.service).
+const OUR_OWN: [&str; 5] = ["/etc/machine-id", "/etc/hostname", "/etc/.pwd.lock", "/etc/.updated", "/etc/ld.so.cache"];
 
 /// All that is not as it should be; nothing is good.
 #[must_use]
