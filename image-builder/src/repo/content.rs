@@ -31,6 +31,13 @@ pub enum Document {
     Rollout(Box<Rollout>),
 }
 
+/// Whether [`read_document`] knows what a target of this name means. Others may be of any size: a list of software has megabytes.
+#[must_use]
+pub fn is_document(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    matches!(parts.as_slice(), ["images", _, _, "manifest.json"] | ["channels" | "rollouts", _, _])
+}
+
 /// Reads a target that has a meaning of its own; `None` for all others.
 ///
 /// # Errors
@@ -190,6 +197,16 @@ fn hash_file(path: &Path, target: &Target) -> Result<Option<Vec<u8>>, (&'static 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_software_is_no_document_of_the_repository() {
+        for name in ["images/till/1/manifest.json", "channels/till/stable.json", "rollouts/till/stable.json"] {
+            assert!(is_document(name), "{name}");
+        }
+        for name in ["images/till/1/sbom.cdx.json", "images/till/1/provenance.dsse.json", "region/registrar-ca.pem"] {
+            assert!(!is_document(name) && read_document(name, b"{}").is_none(), "{name}");
+        }
+    }
 
     #[test]
     fn a_document_speaks_for_its_own_name_only() {

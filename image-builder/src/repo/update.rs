@@ -64,9 +64,7 @@ pub fn content(repository: &Repository) -> Result<Content, UpdateError> {
 fn documents(folder: &Path, targets: BTreeMap<String, Target>) -> Result<Content, UpdateError> {
     let mut content = Content::default();
     for (name, target) in targets {
-        if !["images/", "channels/", "rollouts/"].iter().any(|folder| name.starts_with(folder))
-            || !name.ends_with(".json")
-        {
+        if !content::is_document(&name) {
             continue;
         }
         let (bytes, problems) = content::check_target(folder, &name, &target);
