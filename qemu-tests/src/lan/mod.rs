@@ -58,6 +58,9 @@ pub enum Presence {
     Shared(Option<&'static str>),
 }
 
+/// netboot's own address on a host that has one already; that of its box is in use even when netboot is not there.
+const SECOND_ADDRESS: &str = "10.77.0.3";
+
 /// One store's LAN, as a case describes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Site {
@@ -79,8 +82,11 @@ impl Site {
             Relay::None => (at::ROUTER, at::NETBOOT),
             Relay::Isc | Relay::Dnsmasq => (wires::FAR_ROUTER, wires::FAR_NETBOOT),
         };
-        let shares = matches!(self.netboot, Presence::Shared(_)) && !self.needs_second_address();
-        if shares { (router, router) } else { (router, netboot) }
+        match self.netboot {
+            Presence::Shared(_) if self.needs_second_address() => (router, SECOND_ADDRESS),
+            Presence::Shared(_) => (router, router),
+            Presence::Own(_) | Presence::Absent => (router, netboot),
+        }
     }
 
     /// netboot shares its host with a program that serves TFTP there. Firmware knows one port of that only, so there
