@@ -1,8 +1,10 @@
 //! The shell around [`crate::proto::tftp`]: one socket for requests; the transfers run in threads of their own, see
 //! `engine`.
 
+mod eager;
 mod engine;
 mod places;
+mod running;
 mod wire;
 
 use self::{

@@ -1,7 +1,11 @@
 //! A thread that moves the packets of many transfers: one epoll set, one socket per transfer, nothing shared with
-//! other threads. A packet costs three system calls here, and no task switch.
+//! other threads. A packet costs three system calls here, two when a thread has one transfer only, and no task switch.
 
-use super::{places::Place, wire::Wire};
+use super::{
+    places::Place,
+    running::Running,
+    wire::{Patience, Wire},
+};
 use crate::{
     boot_files::BootFile,
     handed_out::{Tally, Teller},
@@ -10,7 +14,7 @@ use crate::{
         mac::Mac,
         tftp::{
             packet::{ErrorCode, FromClient, ReadRequest, error},
-            transfer::{Outcome, Transfer, Transmit},
+            transfer::{Transfer, Transmit},
         },
     },
     shared::Shared,
@@ -23,7 +27,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     io,
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddrV4,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -85,6 +89,8 @@ impl Engine {
             most_under_way: UNDER_WAY / threads.max(1) as u64,
             waiting: VecDeque::new(),
             next: BELL + 1,
+            // On a single processor it would take the time from who is waited for.
+            may_look: thread::available_parallelism().is_ok_and(|processors| processors.get() > 1),
         };
         thread::Builder::new().name("tftp".into()).stack_size(256 << 10).spawn(move || {
             if let Err(error) = worker.run() {
@@ -113,24 +119,6 @@ impl Engine {
     }
 }
 
-struct Running {
-    client: SocketAddrV4,
-    mac: Option<Mac>,
-    name: String,
-    /// Bytes of the file.
-    length: u64,
-    wire: Wire,
-    transfer: Transfer,
-    place: Place,
-    /// Its share of what is under way.
-    under_way: u64,
-    /// It is among those that wait.
-    waits: bool,
-    /// The earliest entry among the timers.
-    armed: Instant,
-    tally: Tally,
-}
-
 struct Worker {
     shared: Arc<Shared>,
     largest_block: u16,
@@ -149,6 +137,8 @@ struct Worker {
     /// Transfers that have something to send and wait until less is under way, the longest first.
     waiting: VecDeque<u64>,
     next: u64,
+    /// Whether packets may be looked for without sleeping.
+    may_look: bool,
 }
 
 impl Worker {
@@ -164,18 +154,48 @@ impl Worker {
                 match event.data() {
                     BELL => {
                         let _ = self.bell.read();
-                        while let Ok(order) = self.orders.try_recv() {
-                            match order {
-                                Order::Start(job) => self.start(*job),
-                                Order::Stop => return self.stop(),
-                            }
+                        if let Some(end) = self.obey() {
+                            return end;
                         }
                     }
-                    number => self.receive(number),
+                    number => {
+                        self.receive(number, Patience::None);
+                    }
                 }
             }
             self.fire();
+            if let Some(end) = self.follow_one() {
+                return end;
+            }
         }
+    }
+
+    /// While there is one transfer only, its next packet is waited for at its socket: with a client that acknowledges each block,
+    /// a call less for each counts. Ends when nothing has come for a moment. The result is there when the thread has to end.
+    fn follow_one(&mut self) -> Option<io::Result<()>> {
+        loop {
+            let mut numbers = self.running.keys();
+            let (Some(number), None) = (numbers.next().copied(), numbers.next()) else { return None };
+            let patience = if self.may_look { Patience::Looking } else { Patience::Moment };
+            if !self.receive(number, patience) {
+                return None;
+            }
+            if let Some(end) = self.obey() {
+                return Some(end);
+            }
+            self.fire();
+        }
+    }
+
+    /// Does what was ordered. The result is there when the thread has to end.
+    fn obey(&mut self) -> Option<io::Result<()>> {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Start(job) => self.start(*job),
+                Order::Stop => return Some(self.stop()),
+            }
+        }
+        None
     }
 
     fn until_next(&self) -> EpollTimeout {
@@ -225,13 +245,13 @@ impl Worker {
         self.pump(number, now);
     }
 
-    /// One packet of a transfer's socket; the others are asked for by the next round.
-    fn receive(&mut self, number: u64) {
-        let Some(running) = self.running.get_mut(&number) else { return };
+    /// One packet of a transfer's socket; the others are asked for by the next round. Whether something came.
+    fn receive(&mut self, number: u64, patience: Patience) -> bool {
+        let Some(running) = self.running.get_mut(&number) else { return false };
         let mut buffer = [0; 600];
-        let (length, from) = match running.wire.socket.recv_from(&mut buffer) {
+        let (length, from) = match running.wire.receive(&mut buffer, patience) {
             Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
             Err(error) => {
                 running.wire.drop_errors();
                 // ICMP says that the port is closed: the client has left for the kernel, or was switched off and on.
@@ -239,14 +259,16 @@ impl Worker {
                     running.transfer.handle_gone();
                     self.pump(number, Instant::now());
                 }
-                return;
+                return false;
             }
         };
         let now = Instant::now();
-        if from != SocketAddr::V4(running.client) {
+        if from != Some(running.client) {
             // RFC 1350, section 4: the transfer goes on.
-            let _ = running.wire.socket.send_to(&error(ErrorCode::UnknownTransfer, "unknown transfer"), from);
-            return;
+            if let Some(from) = from {
+                let _ = running.wire.send_to(&error(ErrorCode::UnknownTransfer, "unknown transfer"), from);
+            }
+            return true;
         }
         if let Ok(packet) = FromClient::read(&buffer[..length]) {
             running.transfer.handle(now, &packet);
@@ -255,6 +277,7 @@ impl Worker {
             }
             self.pump(number, now);
         }
+        true
     }
 
     /// Sends what is due or lines up for it, tells how far it is, and ends what has ended.
@@ -353,57 +376,5 @@ impl Worker {
         }
         self.running.clear();
         Ok(())
-    }
-}
-
-impl Running {
-    /// Tells how far it is. Every byte may be acknowledged before the empty last block is, and then it is not over yet.
-    fn tell(&mut self, now: Instant, shared: &Shared, teller: &Teller) {
-        let complete = matches!(self.transfer.outcome(), Some(Outcome::Complete { .. }));
-        let acknowledged = self.transfer.acknowledged_bytes().min(self.length.saturating_sub(1));
-        let place = if complete { self.length } else { acknowledged };
-        self.tally.reached(now, place, self.transfer.outcome().is_some(), shared, teller);
-    }
-
-    fn log_end(&self) {
-        let who = self.mac.map_or_else(|| self.client.to_string(), |mac| mac.to_string());
-        let (name, bytes) = (self.name.escape_default(), self.transfer.acknowledged_bytes());
-        match self.transfer.outcome() {
-            Some(Outcome::Complete { .. }) => {
-                tracing::info!(
-                    mac = who,
-                    path = "tftp",
-                    code = "complete",
-                    bytes,
-                    "{who}: {name} was sent whole by TFTP"
-                );
-            }
-            Some(Outcome::Probed) => {
-                tracing::debug!(mac = who, path = "tftp", code = "probed", "{who}: asked for the size of {name}")
-            }
-            Some(Outcome::Refused { code, text }) => {
-                tracing::warn!(
-                    mac = who,
-                    path = "tftp",
-                    code = "refused",
-                    bytes,
-                    "{who}: refused {name} after {bytes} bytes (error {code}: {text})"
-                );
-            }
-            Some(Outcome::TooSlow) => {
-                let line =
-                    format!("{who}: took {bytes} bytes of {name} and next to nothing in the last minute: given up");
-                tracing::warn!(mac = who, path = "tftp", code = "too-slow", bytes, "{line}");
-            }
-            Some(Outcome::Lost) | None => {
-                tracing::warn!(
-                    mac = who,
-                    path = "tftp",
-                    code = "lost",
-                    bytes,
-                    "{who}: fell silent after {bytes} bytes of {name}"
-                );
-            }
-        }
     }
 }

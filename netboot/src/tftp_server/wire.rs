@@ -1,12 +1,15 @@
 //! The socket of one transfer: reads the file ahead and sends blocks, a whole window with one call where the kernel can.
 
+use super::eager::Eager;
 use crate::{content::Content, proto::tftp::packet::data_header, shared::Shared, sockets};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt};
+use rustix::net::{RecvFlags, SendFlags};
 use std::{
     io::{self, IoSlice},
     net::{SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 /// How much of the file is read at once: some ten blocks of an Ethernet packet each.
@@ -16,6 +19,19 @@ const MOST: usize = crate::proto::tftp::transfer::LARGEST_WINDOW as usize;
 
 /// Cleared when the kernel, or the network card's driver, cannot cut one send into many packets (UDP_SEGMENT, Linux 4.18).
 static CUTS: AtomicBool = AtomicBool::new(true);
+
+/// How long a packet is waited for when none is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    /// [`MOMENT`], asleep.
+    Moment,
+    /// The same, and awake at first where that pays.
+    Looking,
+}
+
+/// Other work of the thread waits no longer than this for a packet of the only transfer.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// A transfer's socket.
 #[derive(Debug)]
@@ -27,6 +43,7 @@ pub(super) struct Wire {
     /// What was read ahead, and where in the file it begins.
     ahead: Vec<u8>,
     ahead_from: u64,
+    eager: Eager,
 }
 
 impl Wire {
@@ -34,13 +51,56 @@ impl Wire {
     pub(super) fn open(shared: &Shared, client: SocketAddrV4, file: Content) -> io::Result<Self> {
         let interface = shared.config.now().interface.clone();
         let socket = sockets::udp("TFTP transfer", &interface, shared.address, 0, false).map_err(io::Error::other)?;
-        prepare(&socket);
-        Ok(Self { socket, client, address: client.into(), file, ahead: Vec::new(), ahead_from: 0 })
+        prepare(&socket)?;
+        Ok(Self {
+            socket,
+            client,
+            address: client.into(),
+            file,
+            ahead: Vec::new(),
+            ahead_from: 0,
+            eager: Eager::default(),
+        })
     }
 
     /// Sends a packet to the client. What the kernel has no room for is lost, as on any network.
     pub(super) fn send(&self, packet: &[u8]) -> io::Result<()> {
-        lost_is_sent(self.socket.send_to(packet, self.client).map(drop))
+        lost_is_sent(self.send_to(packet, self.client))
+    }
+
+    /// Sends a packet to anybody.
+    pub(super) fn send_to(&self, packet: &[u8], to: SocketAddrV4) -> io::Result<()> {
+        rustix::net::sendto(&self.socket, packet, SendFlags::DONTWAIT, &to)?;
+        Ok(())
+    }
+
+    /// Receives a packet, and whose it is.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        patience: Patience,
+    ) -> io::Result<(usize, Option<SocketAddrV4>)> {
+        if patience == Patience::Looking && self.eager.looks() {
+            let begin = Instant::now();
+            loop {
+                let received = self.receive_now(buffer, RecvFlags::DONTWAIT);
+                let came = !matches!(&received, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+                if came || begin.elapsed() >= Eager::LONGEST {
+                    self.eager.learn(came);
+                    if came {
+                        return received;
+                    }
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.receive_now(buffer, if patience == Patience::None { RecvFlags::DONTWAIT } else { RecvFlags::empty() })
+    }
+
+    fn receive_now(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<(usize, Option<SocketAddrV4>)> {
+        let (length, _, from) = rustix::net::recvfrom(&self.socket, buffer, flags)?;
+        Ok((length, from.and_then(|from| SocketAddrV4::try_from(from).ok())))
     }
 
     /// Sends blocks that follow each other; `first` counts from 1.
@@ -81,7 +141,7 @@ impl Wire {
     }
 
     fn send_slices(&self, slices: &[IoSlice<'_>], control: &[ControlMessage<'_>]) -> io::Result<()> {
-        sendmsg(self.socket.as_raw_fd(), slices, control, MsgFlags::empty(), Some(&self.address))?;
+        sendmsg(self.socket.as_raw_fd(), slices, control, MsgFlags::MSG_DONTWAIT, Some(&self.address))?;
         Ok(())
     }
 
@@ -107,15 +167,19 @@ impl Wire {
     /// Throws away what waits in the socket.
     pub(super) fn drop_waiting(&self) {
         self.drop_errors();
-        while self.socket.recv(&mut [0]).is_ok() {}
+        while self.receive_now(&mut [0], RecvFlags::DONTWAIT).is_ok() {}
     }
 }
 
-fn prepare(socket: &UdpSocket) {
+fn prepare(socket: &UdpSocket) -> io::Result<()> {
+    // Each call says itself whether it waits.
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(MOMENT))?;
     // Blocks fit the LAN's packets. Where a tunnel's are smaller the router may cut them: firmware asks for no less.
     let _ = rustix::net::sockopt::set_ip_mtu_discover(socket, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT);
     // Without this an unconnected socket does not hear that the client's port is closed (ip(7)).
     let _ = setsockopt(socket, sockopt::Ipv4RecvErr, &true);
+    Ok(())
 }
 
 fn lost_is_sent(sent: io::Result<()>) -> io::Result<()> {
@@ -144,7 +208,7 @@ mod tests {
     #[test]
     fn packets_may_be_cut_on_the_way() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        prepare(&socket);
+        prepare(&socket).unwrap();
         let dont = rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT;
         assert_eq!(rustix::net::sockopt::ip_mtu_discover(&socket).unwrap(), dont);
     }
