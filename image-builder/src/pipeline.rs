@@ -285,7 +285,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
         apply::apply(&tree, &template, &machine, &request.agent, reporter).await.map_err(BuildError::Apply)?;
     steps.done(&format!("{} files, {} units{preloaded}", template.files.len(), template.units.len()));
 
-    let seeds = Seeds::of(&input_key(&template, &image_version, &root.key, &request.agent)?);
+    let seeds = Seeds::of(&input_key(&template, &image_version, &root.key, &request.agent)?, &template.name);
     let epoch = built_at.unix_timestamp();
     let bytes = root_image::make_data(&tools, work.path(), &tree, &seeds, epoch, steps.begin()).await;
     let bytes = bytes.map_err(BuildError::RootImage)?;

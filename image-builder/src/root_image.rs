@@ -53,19 +53,21 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// Takes them from an input key of 64 hex digits.
+    /// Takes them from an input key of 64 hex digits. The salt is the same for all versions of a template: blocks that did not
+    /// change keep their hashes then, and an update need not move them.
     #[must_use]
-    pub fn of(key: &str) -> Self {
-        let derived = |label: &str| files::InputHash::default().with(label, key).finish();
+    pub fn of(key: &str, template: &str) -> Self {
+        let derived = |label: &str, from: &str| files::InputHash::default().with(label, from).finish();
         let uuid = |label: &str| {
-            let digits = u128::from_str_radix(&derived(label)[..32], 16).unwrap_or_default();
+            let digits = u128::from_str_radix(&derived(label, key)[..32], 16).unwrap_or_default();
             uuid::Builder::from_custom_bytes(digits.to_be_bytes()).into_uuid()
         };
-        Self { file_system: uuid("file system"), verity: uuid("verity"), salt: derived("salt") }
+        Self { file_system: uuid("file system"), verity: uuid("verity"), salt: derived("salt", template) }
     }
 }
 
-/// Makes the EROFS image of `tree`. Uncompressed: chunks are compressed in transit, and versions share data.
+/// Makes the EROFS image of `tree`. Uncompressed: chunks are compressed in transit, and versions share data. The ends of files
+/// get blocks of their own: among the inodes, which all change when something is inserted, they would be moved by each update.
 ///
 /// # Errors
 /// See [`RootImageError`].
@@ -81,6 +83,7 @@ pub async fn make_data(
     let arguments = [
         "--quiet".to_owned(),
         format!("-T{epoch}"),
+        "-Enoinline_data".to_owned(),
         format!("-U{}", seeds.file_system),
         format!("{WORK}/root.erofs"),
         TREE.to_owned(),
@@ -126,11 +129,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seeds_depend_on_the_key_alone_and_differ_from_each_other() {
-        let (one, again, other) = (Seeds::of("a"), Seeds::of("a"), Seeds::of("b"));
+    fn seeds_depend_on_the_inputs_alone_and_differ_from_each_other() {
+        let (one, again, other) = (Seeds::of("a", "t"), Seeds::of("a", "t"), Seeds::of("b", "t"));
         assert_eq!((one.file_system, &one.salt), (again.file_system, &again.salt));
         assert_ne!(one.file_system, other.file_system);
         assert_ne!(one.file_system, one.verity);
         assert_eq!(one.salt.len(), 64);
+        assert_eq!(one.salt, other.salt, "versions share the hashes of what did not change");
+        assert_ne!(one.salt, Seeds::of("a", "u").salt);
     }
 }
