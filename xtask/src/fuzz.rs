@@ -78,6 +78,7 @@ fn fuzz(targets: &[Target], seconds: u32) -> Result<Count> {
         command.args(["fuzz", "run", "--fuzz-dir"]).arg(&fuzz).arg(&target.name);
         // What is found goes into the corpus; where it may begin lies beside it, in the repository.
         let (corpus, seeds) = (fuzz.join("corpus").join(&target.name), fuzz.join("seeds").join(&target.name));
+        unpack(&corpus)?;
         if seeds.is_dir() {
             fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
             command.arg(&corpus).arg(&seeds);
@@ -101,6 +102,20 @@ fn fuzz(targets: &[Target], seconds: u32) -> Result<Count> {
         count.failed += u64::from(!good);
     }
     Ok(count)
+}
+
+/// What longer runs have found lies in the repository as an archive beside the folder, because it is thousands of files.
+fn unpack(corpus: &Path) -> Result<()> {
+    let archive = corpus.with_extension("tar.gz");
+    if corpus.exists() || !archive.exists() {
+        return Ok(());
+    }
+    let half = corpus.with_extension("half");
+    let _ = fs::remove_dir_all(&half);
+    fs::create_dir_all(&half).with_context(|| format!("making {}", half.display()))?;
+    process::output(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&half))
+        .with_context(|| format!("unpacking {}", archive.display()))?;
+    fs::rename(&half, corpus).with_context(|| format!("making {}", corpus.display()))
 }
 
 impl Target {

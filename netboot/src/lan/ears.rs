@@ -70,6 +70,8 @@ pub struct OpenedServer {
 /// [`SocketError`]: another program has the port, or there is no CAP_NET_RAW.
 pub fn server(interface: &str, port: u16) -> Result<OpenedServer, SocketError> {
     let clients = sockets::udp("DHCP", interface, Ipv4Addr::UNSPECIFIED, port, false)?;
+    // Room for what a whole store asks at once while this program does not get the processor. Less than that is no error.
+    let _ = socket2::SockRef::from(&clients).set_recv_buffer_size(1 << 20);
     let raw = || -> io::Result<_> {
         Ok((packet_socket::hear_udp(interface, &[CLIENT_PORT])?, packet_socket::hear_arp(interface)?))
     };
