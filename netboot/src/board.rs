@@ -294,9 +294,14 @@ impl Entry {
             });
             return;
         };
-        // The installed system finds the network once more after the restart: that step stays as it ended.
-        let ends = matches!(event.status, StepStatus::Done | StepStatus::Failed);
-        if self.lines[at].status == StepStatus::Done && (!ends || at + 1 < self.lines.len()) {
+        // The installed system finds the network once more after the restart: that step stays as it ended. A failure is news at
+        // any time: a version that was given up is told of after machines have joined with it.
+        let stays = match event.status {
+            StepStatus::Failed => false,
+            StepStatus::Done => at + 1 < self.lines.len(),
+            _ => true,
+        };
+        if self.lines[at].status == StepStatus::Done && stays {
             return;
         }
         let line = &mut self.lines[at];

@@ -55,6 +55,21 @@ fn the_next_power_on_begins_a_new_list() {
 }
 
 #[test]
+fn a_failure_is_shown_after_later_steps_have_begun_and_until_the_step_is_done_again() {
+    let mut board = Board::default();
+    for step in [Step::Restart, Step::Enroll, Step::Ready] {
+        board.agent_said(at(0), MAC, &said(step, StepStatus::Done, 1));
+    }
+    board.agent_said(at(10), MAC, &said(Step::Restart, StepStatus::Started, 1));
+    assert_eq!(steps(&board)[0], (Step::Restart, StepStatus::Done));
+    board.agent_said(at(10), MAC, &said(Step::Restart, StepStatus::Failed, 1));
+    assert_eq!(steps(&board)[0], (Step::Restart, StepStatus::Failed));
+    board.agent_said(at(20), MAC, &said(Step::Restart, StepStatus::Started, 1));
+    board.agent_said(at(20), MAC, &said(Step::Restart, StepStatus::Done, 1));
+    assert_eq!(steps(&board)[0], (Step::Restart, StepStatus::Done));
+}
+
+#[test]
 fn firmware_that_comes_back_much_later_was_switched_off() {
     let mut board = Board::default();
     board.firmware_asked(at(0), MAC, "PXE").unwrap();
