@@ -28,6 +28,7 @@ pub mod install;
 pub mod join;
 pub mod late;
 pub mod layout;
+pub mod logs;
 pub mod machine;
 pub mod manifest;
 pub mod medium;
@@ -104,6 +105,7 @@ versioned! {
     enrollment::EnrollmentRequest => "enrollment request",
     enrollment::Enrollment => "enrollment",
     facts::MachineFacts => "machine facts",
+    logs::LogBundle => "log bundle",
     machine::MachineConfig => "machine configuration",
     manifest::ImageManifest => "image manifest",
     manifest::Channel => "channel",

@@ -13,6 +13,7 @@ use contracts::{
     },
     fleet::{self, Addressed, Envelope, Order, PAYLOAD_TYPE, WipePermit},
     install::InstallRecord,
+    logs::{LogBundle, LogEnd, LogPart},
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
     manifest::{Archive, Bios, Channel, ImageManifest, RoleVersions, Root, Staleness, TrustFloor},
     medium::Medium,
@@ -628,6 +629,29 @@ fn a_document_from_the_future_is_refused_by_name() {
     assert!(error.to_string().contains("channel document has version 2"), "{error}");
     let error = contracts::read::<Channel>(b"{").unwrap_err();
     assert!(error.to_string().contains(Channel::NAME), "{error}");
+}
+
+#[test]
+fn log_document() {
+    let bundle = LogBundle {
+        version: VERSION,
+        attempt: ATTEMPT,
+        mac: "02:00:00:00:00:01".into(),
+        part: LogPart::Installer,
+        agent: "0.1.0".into(),
+        time: NOW,
+        end: LogEnd {
+            step: Some(Step::Plan),
+            status: StepStatus::Failed,
+            code: Some("foreign-data".into()),
+            message: "sda holds data".into(),
+        },
+        lines: "    1.250 [plan] ... choosing the disk\n    1.300 [plan] FAILED: sda holds data".into(),
+        left_out: 0,
+        kernel: "[    0.000000] Linux version 6.12".into(),
+    };
+    golden("log-bundle", &bundle);
+    assert_eq!(contracts::read::<LogBundle>(&serde_json::to_vec(&bundle).unwrap()).unwrap(), bundle);
 }
 
 #[test]

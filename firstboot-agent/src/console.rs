@@ -1,19 +1,20 @@
 //! The machine's own words: one plain line per happening, on every console that the kernel uses. Where the screen shows more
 //! than lines ([`crate::screen`]), the line is a part of its picture.
 
-use crate::screen;
+use crate::{logs, screen};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
 };
 
-/// Writes one line to every active console (screen and serial port).
+/// Writes one line to every active console (screen and serial port), and keeps it for the log of this attempt.
 pub fn line(text: &str) {
     let active = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     let names: Vec<&str> = if active.trim().is_empty() { vec!["console"] } else { active.split_whitespace().collect() };
     // A terminal in raw mode needs the carriage return; one in cooked mode does not mind it.
     let line = format!("shelfboot: {}\r\n", printable(text));
     screen::line(text);
+    logs::line(text);
     for name in names.into_iter().filter(|name| !screen::is_on() || !is_screen(name)) {
         // A console that cannot be written to must not stop an install.
         if let Ok(mut console) = OpenOptions::new().write(true).open(format!("/dev/{name}")) {

@@ -23,6 +23,7 @@ pub mod failure;
 pub mod fleet;
 pub mod image;
 pub mod install;
+pub mod logs;
 pub mod net;
 pub mod report;
 pub mod retry;

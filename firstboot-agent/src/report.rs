@@ -12,6 +12,7 @@ use crate::{
 };
 use contracts::{
     event::{Event, StepEvent, StepStatus},
+    logs::LogEnd,
     step::Step,
 };
 use std::{
@@ -52,6 +53,8 @@ struct State {
     left_at: Option<&'static Path>,
     /// What went wrong or was waited for last.
     trouble: Option<String>,
+    /// The last word about any step, progress left out.
+    last: Option<LogEnd>,
 }
 
 impl Reporter {
@@ -69,6 +72,7 @@ impl Reporter {
             words: Words::new(),
             left_at: None,
             trouble: None,
+            last: None,
         })))
     }
 
@@ -102,6 +106,25 @@ impl Reporter {
     #[must_use]
     pub fn attempt(&self) -> Uuid {
         self.lock().attempt
+    }
+
+    /// How the attempt stands: the last word about any step.
+    #[must_use]
+    pub fn end(&self) -> LogEnd {
+        let last = self.lock().last.clone();
+        last.unwrap_or_else(|| LogEnd {
+            step: None,
+            status: StepStatus::Started,
+            code: None,
+            message: "nothing was reported".into(),
+        })
+    }
+
+    /// netboot, once it was found, and the MAC address by which it knows this machine.
+    #[must_use]
+    pub fn store(&self) -> (Option<Netboot>, String) {
+        let state = self.lock();
+        (state.netboot.clone(), state.mac.clone())
     }
 
     /// What is reported from now on belongs to another attempt.
@@ -319,6 +342,7 @@ impl Reporter {
 impl State {
     fn leave_word(&mut self, event: &StepEvent) {
         let StepEvent { step, status, message, code, .. } = event;
+        self.last = Some(LogEnd { step: Some(*step), status: *status, code: code.clone(), message: message.clone() });
         let at = OffsetDateTime::now_utc();
         self.words.insert(*step, Word { status: *status, message: message.clone(), code: code.clone(), at });
         // In memory, for people who ask: when it fails, the next word is written anew.

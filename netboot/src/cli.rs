@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod logs;
 mod pin;
 mod status;
 mod survey;
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what machines logged of their attempts: a list, or everything of one machine's last attempt.
+    Logs(logs::Arguments),
     /// Listen who serves the LAN: DHCP servers, boot servers, and whether netboot's answers arrive. The service need not run.
     Survey {
         #[command(flatten)]
@@ -203,6 +206,8 @@ fn hint(error: &anyhow::Error) -> &'static str {
          `user: root`: capabilities are given up all the same"
     } else if let Some(SecretError::Weak(_)) = error.downcast_ref() {
         "take another one, 8 digits for example that are no date; it is typed on a phone"
+    } else if error.is::<logs::NoLog>() {
+        "`netboot logs --config FILE` lists what is kept; a machine that never reached this store has sent nothing"
     } else if error.is::<status::AskError>() {
         "is the service running there (`netboot serve`)? `--url` takes http://ADDRESS[:PORT] of the store LAN"
     } else if error.is::<check::InFile>() || error.is::<ConfigError>() {
@@ -278,6 +283,7 @@ fn run(command: Command) -> Result<()> {
                 write_out(status::table(&answer).as_bytes())
             }
         }
+        Command::Logs(arguments) => logs::run(&arguments),
         Command::Pin(command) => pin::run(&command),
         Command::Survey { arguments, json } => {
             let report = survey::survey(&arguments)?;

@@ -26,6 +26,8 @@ pub enum Path {
     Events,
     /// `POST /v1/vouchers`.
     Vouchers,
+    /// `POST /v1/logs`.
+    Logs,
 }
 
 impl Path {
@@ -38,6 +40,7 @@ impl Path {
             Self::Machines => "machines",
             Self::Events => "events",
             Self::Vouchers => "vouchers",
+            Self::Logs => "logs",
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod lan;
 #[cfg(test)]
 mod limits_tests;
 pub mod logging;
+pub mod logs;
 pub mod manager;
 pub mod metrics;
 pub mod mistakes;

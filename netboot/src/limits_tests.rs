@@ -4,6 +4,7 @@ use crate::{
     board, boot_files,
     cache::{folder, metadata},
     http::{api, serve, window},
+    logs::room,
     names, outbox,
     page::live,
     pin::guard,
@@ -16,6 +17,7 @@ use crate::{
     region::{assignments, relay},
     tftp_server,
 };
+use contracts::logs::LARGEST;
 use std::time::Duration;
 
 fn size(bytes: u64) -> String {
@@ -55,9 +57,10 @@ fn rows() -> Vec<[String; 3]> {
         row(
             "bodies",
             format!(
-                "facts {}, events {}, voucher {}, within {}; forms {}",
+                "facts {}, events {}, log {}, voucher {}, within {}; forms {}",
                 bytes(api::LARGEST_REPORT),
                 bytes(api::LARGEST_BATCH),
+                size(LARGEST.next_multiple_of(1 << 10) as u64),
                 bytes(api::LARGEST_VOUCHER),
                 seconds(api::READ_TIMEOUT),
                 bytes(window::LARGEST)
@@ -129,6 +132,22 @@ fn rows() -> Vec<[String; 3]> {
             "outbox",
         ),
         row("events that the region refused", outbox::writer::MOST_REFUSED.to_string(), "outbox"),
+        row(
+            "logs of machines",
+            format!(
+                "{} and {} a machine, {} and {} in all, the oldest of whoever holds most goes first; {} read at once, one in \
+                 {} of a machine, {} and then one in {} in all",
+                room::MOST_PER_MACHINE,
+                size(room::BYTES_PER_MACHINE),
+                room::MOST,
+                size(room::BYTES),
+                crate::logs::AT_ONCE,
+                seconds(room::PAUSE),
+                room::BURST,
+                seconds(room::EVERY)
+            ),
+            "logs::room",
+        ),
         row("live views of the page", format!("{}, {} a client", live::MOST, live::MOST_PER_CLIENT), "page"),
         row(
             "tries at the PIN",

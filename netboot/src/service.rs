@@ -244,6 +244,7 @@ impl Opened {
         let port = web.local_addr().context("the HTTP socket has no address")?.port();
         let base_url = if port == 80 { format!("http://{address}") } else { format!("http://{address}:{port}") };
         let shared = Arc::new(Shared {
+            logs: crate::logs::Logs::open(&config.state),
             step_times: crate::step_times::StepTimesFile::open(&config.state),
             page: crate::page::state::PageState::new(stop.clone(), &config.state),
             neighbours: Neighbours::of(&name),

@@ -83,6 +83,8 @@ pub struct Shared {
     pub quiet: QuietLog,
     /// What the store page keeps.
     pub page: PageState,
+    /// What machines logged.
+    pub logs: crate::logs::Logs,
     /// How long the steps of earlier journeys took.
     pub step_times: StepTimesFile,
 }

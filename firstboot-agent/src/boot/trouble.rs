@@ -2,8 +2,8 @@
 //! wrong may pass (a loose cable), so it tries again for ever, with waits that grow: nobody is there to press a key.
 
 use super::restart_after;
-use crate::{failure::Failure, install::network, report::Reporter};
-use contracts::{manifest::TrustFloor, step::Step};
+use crate::{failure::Failure, install::network, logs::Teller, report::Reporter};
+use contracts::{logs::LogPart, manifest::TrustFloor, step::Step};
 use std::{convert::Infallible, time::Duration};
 use uuid::Uuid;
 
@@ -91,6 +91,7 @@ async fn tell(trouble: &Trouble, floor: &TrustFloor, reporter: &Reporter) {
     let said = async { Err::<(Infallible, String), _>(trouble.failure()) };
     let _ = reporter.step(trouble.step(), trouble.what(), said).await;
     reporter.flush(FLUSH_LIMIT).await;
+    Teller::new(reporter, LogPart::Installer).tell().await;
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     efi, facts,
     failure::{Coded, Failure},
     image,
+    logs::{Teller, kept},
     net::lldp,
     report::Reporter,
     verity,
@@ -45,12 +46,13 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// The step's failure.
 pub async fn attempt(
-    attempt: Uuid,
+    teller: &Teller,
     reporter: &Reporter,
     floor: &TrustFloor,
     origin: &Origin,
     permission: &mut Permission,
 ) -> Result<Infallible, Failure> {
+    let attempt = reporter.attempt();
     let way = reporter.step(Step::Network, "looking for the store's boot service", way::find(floor, origin)).await?;
     if let Way::Store(lan) = &way {
         reporter.connect(lan.netboot.clone(), &lan.mac);
@@ -59,7 +61,7 @@ pub async fn attempt(
     let (order, assignment, facts) = reporter.step(Step::Assign, "asking what to do", assign(attempt, &way)).await?;
     let me = Identity::new(assignment.store.clone(), &facts);
     let Some(image) = order else {
-        return restart_into_disk(reporter, &facts, &me, &way).await;
+        return restart_into_disk(reporter, teller, &facts, &me, &way).await;
     };
     let owner = way.owner(&assignment);
     let (source, mut sources) = (way.source(), way.sources(&assignment));
@@ -79,19 +81,24 @@ pub async fn attempt(
         choose_disk(&facts, &manifest.disks, &me, permission, &permits).await
     });
     let (mut target, content, permit) = chosen.await?;
-    let divided = partition(&mut target, &content, &me, permit.as_ref());
+    let divided = partition(&mut target, &content, &me, permit.as_ref(), teller);
     reporter.step(Step::Partition, "dividing the disk", divided).await?;
     if permit.is_some() {
         permission.used();
     }
-    reporter.step(Step::Install, "fetching the system", install(reporter, &sources, &manifest, &target)).await?;
-    reporter
-        .step(
-            Step::Verify,
-            "checking what is on the disk",
-            verify(reporter, &repository, &manifest, &mut target, (attempt, owner), way.network()),
-        )
-        .await?;
+    let installed = async {
+        reporter.step(Step::Install, "fetching the system", install(reporter, &sources, &manifest, &target)).await?;
+        let verified = verify(reporter, &repository, &manifest, &mut target, (attempt, owner), way.network());
+        reporter.step(Step::Verify, "checking what is on the disk", verified).await
+    };
+    if let Err(failure) = installed.await {
+        if !teller.tell().await
+            && let Ok(node) = target.node(Role::State)
+        {
+            kept::keep_on(&node, teller);
+        }
+        return Err(failure);
+    }
 
     if let Some(bytes) = image::peak_memory() {
         console::line(&format!("at most {} MiB of memory were used", bytes >> 20));
@@ -101,6 +108,11 @@ pub async fn attempt(
     if !told && let Err(error) = target.node(Role::State).and_then(|node| state::keep_events(&node, &reporter.unsent()))
     {
         console::line(&format!("what happened so far cannot be kept for the store: {error:#}"));
+    }
+    if !(told && teller.tell().await)
+        && let Ok(node) = target.node(Role::State)
+    {
+        kept::keep_on(&node, teller);
     }
     drop(target);
     boot::restart()
@@ -169,6 +181,7 @@ async fn partition(
     content: &DiskContent,
     me: &Identity,
     permit: Option<&WipePermit>,
+    teller: &Teller,
 ) -> Result<((), String), Failure> {
     // Only a half install may hold state; on a blank disk it would be what is left of somebody who has gone.
     let half = permit.is_none() && matches!(content, DiskContent::HalfInstall { .. });
@@ -188,6 +201,9 @@ async fn partition(
     let keeps_state = half && in_its_place && keeps_state(&node, me)?;
     let esp = target.node(Role::Esp).code("partition")?;
     esp::make(&esp).code("partition")?;
+    if half && in_its_place {
+        teller.inherit(kept::take_from(&node));
+    }
     if !keeps_state {
         state::make(&node).code("partition")?;
     }
@@ -306,6 +322,7 @@ async fn verify(
 /// The machine is installed, but its firmware came to the network or a medium first.
 async fn restart_into_disk(
     reporter: &Reporter,
+    teller: &Teller,
     facts: &MachineFacts,
     me: &Identity,
     way: &Way,
@@ -323,6 +340,7 @@ async fn restart_into_disk(
     reporter.step(Step::Restart, "starting from the disk", restarted).await?;
     if matches!(way, Way::Store(_)) {
         reporter.flush(FLUSH_LIMIT).await;
+        teller.tell().await;
     }
     boot::restart()
 }

@@ -15,11 +15,12 @@ pub mod way;
 use self::{medium::Origin, permission::Permission};
 use crate::{
     boot, console,
+    logs::Teller,
     report::Reporter,
     retry::Backoff,
     screen::{self, story::Story},
 };
-use contracts::manifest::TrustFloor;
+use contracts::{logs::LogPart, manifest::TrustFloor};
 use std::{convert::Infallible, time::Duration};
 use uuid::Uuid;
 
@@ -35,13 +36,18 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
     let attempt = Uuid::new_v4();
     screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
     let reporter = Reporter::new(attempt);
-    restart_when_stuck(reporter.clone());
+    let teller = Teller::new(&reporter, LogPart::Installer);
+    restart_when_stuck(reporter.clone(), teller.clone());
     let mut permission = Permission::default();
     let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(120));
     loop {
-        match runtime.block_on(journey::attempt(attempt, &reporter, floor, origin, &mut permission)) {
+        match runtime.block_on(journey::attempt(&teller, &reporter, floor, origin, &mut permission)) {
             Ok(never) => match never {},
-            Err(_reported) => {
+            Err(reported) => {
+                // Who only waits for somebody has not come to an end.
+                if !reported.waits {
+                    runtime.block_on(teller.tell());
+                }
                 let wait = backoff.next_wait();
                 screen::next_try(wait);
                 console::line(&format!("trying again in {} s; there is nothing to press", wait.as_secs()));
@@ -52,12 +58,13 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
 }
 
 /// A thread of its own, because what is stuck may be a thread of the runtime. What is half installed is taken up again.
-fn restart_when_stuck(reporter: Reporter) {
+fn restart_when_stuck(reporter: Reporter, teller: Teller) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(5));
             if let Some(step) = reporter.stuck() {
                 console::line(&format!("[{step}] does not come to an end (code too-long); restarting"));
+                teller.tell_in_a_hurry();
                 boot::restart();
             }
         }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use contracts::{
     assignment::{Assignment, MachineReport, TimeReply},
     event::Event,
+    logs::LogBundle,
     voucher::{Voucher, VoucherRequest},
 };
 use reqwest::{Client, Response};
@@ -85,6 +86,14 @@ impl Netboot {
     /// When netboot did not take them: they must be sent again.
     pub async fn send_events(&self, events: &[Event]) -> Result<()> {
         self.post("/v1/events", events).await.map(|_| ())
+    }
+
+    /// Hands over what was logged of an attempt.
+    ///
+    /// # Errors
+    /// When netboot did not take it.
+    pub async fn send_log(&self, bundle: &LogBundle) -> Result<()> {
+        self.post("/v1/logs", bundle).await.map(|_| ())
     }
 
     async fn post<T: Serialize + ?Sized>(&self, path: &str, content: &T) -> Result<Vec<u8>> {

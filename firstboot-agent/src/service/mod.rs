@@ -13,6 +13,7 @@ use crate::{
     clock, console, durable, facts,
     failure::{Coded, Failure},
     install::{network::mac_bytes, state::UNSENT_EVENTS},
+    logs::{Teller, kept},
     net::{client::Netboot, dhcp},
     report::Reporter,
     retry::Backoff,
@@ -27,6 +28,7 @@ use contracts::{
     event::Event,
     facts::{MachineFacts, Owner},
     install::InstallRecord,
+    logs::LogPart,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
     network,
     step::Step,
@@ -73,6 +75,10 @@ pub fn run() -> Result<()> {
             reporter.done(Step::Restart, "started from the disk");
         }
         reporter.inherit(unsent_events());
+        let teller = Teller::new(&reporter, LogPart::Installed);
+        let logs = Path::new(STATE).join(kept::FOLDER);
+        teller.inherit(kept::all(&logs));
+        tokio::spawn(kept::write_down(logs.clone(), reporter.clone(), teller.clone()));
         let slots = Watch::begin(&reporter);
         let mut machine = Machine { config, attempt, boot_id, mac: String::new() };
         let (own, join) = (slots.clone(), machine.config.join.clone());
@@ -81,6 +87,9 @@ pub fn run() -> Result<()> {
         while let Err(failure) = become_member(&mut machine, &reporter, &slots).await {
             if failure.code == enroll::REVOKED {
                 join::leave(&machine.config.join);
+            }
+            if !failure.waits && teller.tell().await {
+                kept::forget(&logs, &reporter);
             }
             // A person who has just read out a code wants to see that it helped.
             let most = if failure.waits { MOST_BEFORE_ASKING_AGAIN } else { Duration::MAX };
@@ -104,6 +113,9 @@ pub fn run() -> Result<()> {
         if reporter.flush(Duration::from_secs(60)).await {
             forget_unsent_events();
             slots.told();
+        }
+        if teller.tell().await {
+            kept::forget(&logs, &reporter);
         }
         updates::watch(&mut machine, &reporter, &slots).await;
         Ok(())

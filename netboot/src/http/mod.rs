@@ -4,6 +4,7 @@
 
 pub mod api;
 mod files;
+mod logs;
 pub mod operation;
 pub mod page;
 pub(crate) mod sender;
@@ -127,6 +128,7 @@ pub fn routes() -> Vec<Route> {
         shows("/v1/time", get(api::time)),
         takes("/v1/machines", "the ledger: the asking machine takes its entry", post(api::machines)),
         takes("/v1/events", "the ledger and the queue: what the telling machine did", post(api::events)),
+        takes("/v1/logs", "the logs that are kept of the telling machine", post(logs::take)),
         takes("/v1/vouchers", "", post(api::vouchers)),
         shows("/v1/health", get(operation::health)),
         shows("/metrics", get(operation::metrics)),

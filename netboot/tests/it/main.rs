@@ -8,6 +8,7 @@ mod errors;
 mod files;
 mod full;
 mod lan;
+mod logs;
 mod operation;
 mod packaging;
 mod page;

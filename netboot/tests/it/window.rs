@@ -181,7 +181,11 @@ fn kept(world: &World, netboot: &Netboot) -> String {
 async fn no_other_call_changes_anything() {
     let routes = routes();
     let changing: Vec<&str> = routes.iter().filter(|r| !r.changes.is_empty()).map(|r| r.path).collect();
-    assert_eq!(changing, ["/window", "/v1/window", "/v1/machines", "/v1/events"], "a new way to change something");
+    assert_eq!(
+        changing,
+        ["/window", "/v1/window", "/v1/machines", "/v1/events", "/v1/logs"],
+        "a new way to change something"
+    );
     let (world, netboot) = store(true).await;
     netboot.loaded().await;
     let before = kept(&world, &netboot);

@@ -36,14 +36,22 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
     ensure!(line.code.as_deref() == Some("foreign-data"), "the code is {:?}", line.code);
     let console = until::serial(&mut machine, "[plan] FAILED").await?;
     let page = until::page().await?;
+    let log = until::log(world, at::MACHINE_MAC, "foreign-data").await?;
     machine.pull_the_plug().await?;
     for disk in &disks {
-        for (place, text) in [("the status", &line.message), ("the console", &console), ("the page", &page)] {
+        for (place, text) in [
+            ("the status", &line.message),
+            ("the console", &console),
+            ("the page", &page),
+            ("the log", &log.end.message),
+        ] {
             ensure!(text.contains(disk.words), "{place} does not say {:?} of {}: {text}", disk.words, disk.name);
         }
     }
     untouched(&disks, &before)?;
     report.line("check: every foreign disk is named on console and page, refused and untouched: yes");
+    let (lines, kernel) = (log.lines.lines().count(), log.kernel.lines().count());
+    report.line(format!("check: `netboot logs` has it: yes ({lines} lines of the agent, {kernel} of the kernel)"));
 
     hardware.more_disks.push(blank);
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 2)?;

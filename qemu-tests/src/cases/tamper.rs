@@ -7,7 +7,7 @@ use crate::{
     materials::region::Materials,
     report::Report,
     world::{
-        World,
+        World, addresses as at,
         disk_look::DiskLook,
         firmware::NetworkBoot,
         machine::{Hardware, Machine},
@@ -71,6 +71,8 @@ async fn damaged_root(plan: &Plan, world: &mut World, hardware: &Hardware, repor
     for words in ["The system on its disk is damaged.", "Call support.", ">root-damaged<"] {
         ensure!(page.contains(words), "the page does not say {words:?}: {page}");
     }
+    let log = until::log(world, at::MACHINE_MAC, "root-damaged").await?;
+    ensure!(log.end.message.contains("does not match"), "the log does not say why: {:?}", log.end);
     machine.pull_the_plug().await?;
     report.line(format!("check: the machine starts again and tells the store: yes ({})", line.message));
     Ok(())

@@ -5,8 +5,8 @@ use crate::{
     report::Report,
     world::{World, addresses as at, machine::Machine},
 };
-use anyhow::{Context as _, Result, bail};
-use contracts::{event::StepStatus, status::StepLine, step::Step};
+use anyhow::{Context as _, Result, bail, ensure};
+use contracts::{event::StepStatus, logs::LogBundle, status::StepLine, step::Step};
 use std::time::{Duration, Instant};
 
 /// How long anything may take, in software emulation on a busy host.
@@ -152,6 +152,27 @@ pub async fn page_says(machine: &mut Machine, text: &str) -> Result<String> {
         }
         machine.check()?;
         in_time(begin, machine, &format!("{text:?} on the store's page"))?;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until the store keeps a log of a machine that ends with this code, and looks whether it is one: the agent's words and the
+/// kernel's, and nothing that must not be kept.
+///
+/// # Errors
+/// When none comes in a minute, or it is not whole.
+pub async fn log(world: &mut World, mac: &str, code: &str) -> Result<LogBundle> {
+    let begin = Instant::now();
+    loop {
+        world.check()?;
+        let kept = world.store.log_of(&world.root, mac)?;
+        if let Some(bundle) = kept.filter(|bundle| bundle.end.code.as_deref() == Some(code)) {
+            let said = bundle.lines.contains(&format!("(code {code})"));
+            ensure!(said, "the log does not have the agent's words: {}", bundle.lines);
+            ensure!(bundle.kernel.contains("] "), "the log has no kernel messages: {:?}", bundle.kernel);
+            return Ok(bundle);
+        }
+        ensure!(begin.elapsed() < Duration::from_secs(60), "no log of {mac} that ends with {code} came in a minute");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -2,7 +2,10 @@
 
 use super::{addresses as at, network, registrar::write, root::Root, service::Service};
 use anyhow::{Context as _, Result, ensure};
-use contracts::status::{MachineStatus, StoreStatus};
+use contracts::{
+    logs::LogBundle,
+    status::{MachineStatus, StoreStatus},
+};
 use serde_json::{Map, Value, json};
 use std::{
     path::{Path, PathBuf},
@@ -140,6 +143,22 @@ impl Netboot {
     /// See [`Netboot::status`].
     pub async fn machine(&self, mac: &str) -> Result<Option<MachineStatus>> {
         Ok(self.status().await?.machines.into_iter().find(|m| m.mac == mac))
+    }
+
+    /// What a machine sent of its last attempt, as `netboot logs` prints it; `None` while nothing is kept of it.
+    ///
+    /// # Errors
+    /// When the program prints something else than a bundle.
+    pub fn log_of(&self, root: &Root, mac: &str) -> Result<Option<LogBundle>> {
+        let mut command = root.command(&self.program);
+        command.args(["logs", mac, "--json", "--config"]).arg(&self.config);
+        let output = command.output().context("starting netboot logs")?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() && error.contains("no log is kept") {
+            return Ok(None);
+        }
+        ensure!(output.status.success(), "netboot logs ended with {}: {}", output.status, error.trim());
+        contracts::read(&output.stdout).map(Some).context("netboot logs")
     }
 
     /// What it has written to its log.

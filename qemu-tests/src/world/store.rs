@@ -10,7 +10,10 @@ use super::{
 };
 use crate::process;
 use anyhow::{Context as _, Result, ensure};
-use contracts::status::{MachineStatus, StoreStatus};
+use contracts::{
+    logs::LogBundle,
+    status::{MachineStatus, StoreStatus},
+};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -70,6 +73,14 @@ impl Store {
     /// See [`Store::status`].
     pub async fn machine(&self, mac: &str) -> Result<Option<MachineStatus>> {
         Ok(self.status().await?.machines.into_iter().find(|m| m.mac == mac))
+    }
+
+    /// What a machine sent of its last attempt.
+    ///
+    /// # Errors
+    /// See [`Netboot::log_of`].
+    pub fn log_of(&self, root: &Root, mac: &str) -> Result<Option<LogBundle>> {
+        self.netboot.log_of(root, mac)
     }
 
     /// Ends the capture, so that its file is complete.
