@@ -10,7 +10,7 @@ use std::{
 /// Packets of one client: at once, and per second afterwards.
 pub(crate) const CLIENT: Rate = Rate { burst: 20.0, per_second: 4.0 };
 /// Packets of all clients. A boot storm of 300 machines has some thousand packets in its first second.
-pub(crate) const TOTAL: Rate = Rate { burst: 10_000.0, per_second: 10_000.0 };
+pub(crate) const TOTAL: Rate = Rate { burst: 20_000.0, per_second: 20_000.0 };
 /// Clients that are counted one by one. Above that, those that have been quiet longest are forgotten.
 pub(crate) const MOST: usize = 4096;
 
@@ -94,9 +94,9 @@ mod tests {
         let now = Instant::now();
         let mut limits = Limits::new(now);
         let allowed = (0..50_000).filter(|client| limits.allow(now, *client)).count();
-        assert_eq!(allowed, 10_000);
+        assert_eq!(allowed, 20_000);
         assert!(limits.clients.len() <= MOST);
         let later = now + Duration::from_millis(100);
-        assert_eq!((0..50_000).filter(|client| limits.allow(later, *client + 1_000_000)).count(), 1000);
+        assert_eq!((0..50_000).filter(|client| limits.allow(later, *client + 1_000_000)).count(), 2000);
     }
 }
