@@ -95,7 +95,7 @@ pub struct Left {
     pub claimed: u64,
     /// Of them, those that are as they have to be.
     pub found: u64,
-    /// Bytes that have to be fetched still.
+    /// Bytes that have to be fetched still, and those between them that a request reads over.
     pub to_fetch: u64,
     /// The newest record's number; 0 when there is none.
     pub sequence: u64,
@@ -116,7 +116,7 @@ pub async fn left_on(slot: Slot, sources: &[Source], manifest: &ImageManifest) -
     let claimed = runs.map(|(run, _)| run.bytes.end - run.bytes.start).sum();
     let found = work.clone().look(claims, workers).await?;
     let needs: BTreeSet<u32> = work.missing().into_iter().flat_map(|run| work.plan.needs(run)).collect();
-    let to_fetch = needs.into_iter().map(|chunk| u64::from(work.plan.chunks[chunk as usize].stored)).sum();
+    let to_fetch = work.plan.bytes_to_fetch(&needs);
     Ok(Left { claimed, found, to_fetch, sequence })
 }
 

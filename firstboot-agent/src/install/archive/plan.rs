@@ -6,7 +6,7 @@
 use super::BLOCK;
 use contracts::archive::{Chunk, Dictionary};
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ops::Range,
     time::{Duration, Instant},
 };
@@ -125,6 +125,20 @@ impl Plan {
             }
         }
         end.saturating_sub(1)
+    }
+
+    /// What is read of the archive when these chunks are wanted: they, and the small gaps between them.
+    #[must_use]
+    pub fn bytes_to_fetch(&self, wanted: &BTreeSet<u32>) -> u64 {
+        let mut places: Vec<Range<u64>> = wanted
+            .iter()
+            .map(|chunk| &self.chunks[*chunk as usize])
+            .map(|c| c.at..c.at + u64::from(c.stored))
+            .collect();
+        places.sort_unstable_by_key(|place| place.start);
+        let gaps =
+            places.windows(2).map(|pair| pair[1].start.saturating_sub(pair[0].end)).filter(|gap| reads_over(*gap));
+        gaps.sum::<u64>() + places.iter().map(|place| place.end - place.start).sum::<u64>()
     }
 }
 
@@ -283,6 +297,11 @@ mod tests {
             }
             prop_assert_eq!(end, last + 1);
             prop_assert!(unwanted <= GAP);
+            let all: BTreeSet<u32> = wanted.iter().flat_map(|run| plan.needs(*run)).collect();
+            let bytes = plan.bytes_to_fetch(&all);
+            let least: u64 = all.iter().map(|chunk| u64::from(plan.chunks[*chunk as usize].stored)).sum();
+            prop_assert!(bytes >= least && bytes <= least + GAP * all.len() as u64);
+            prop_assert!(bytes >= last + 1 - begin);
         }
     }
 
