@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn many_parts_taken_out_leave_few_ranges() {
         let parts = (0..2000).map(|n| n * 10..n * 10 + 10 - (n % 100 == 0) as u64);
-        let left = parts.fold(Vec::from([0..20_000]), |left, part| without(&left, &part));
+        let left = parts.fold(std::iter::once(0..20_000).collect::<Vec<_>>(), |left, part| without(&left, &part));
         assert_eq!(left.len(), 20);
     }
 

@@ -167,6 +167,10 @@ impl<'a> Stream<'a> {
         let wanted = &plan.chunks[chunk as usize];
         let (begin, length) = (wanted.at, wanted.stored as usize);
         let end = begin + u64::from(wanted.stored);
+        // A chunk from further back is asked for by itself: what the open connection has on its way would be lost with it.
+        if self.open.as_ref().is_some_and(|open| open.source == self.turns.at() && begin < open.position) {
+            return self.aside(begin, end).await;
+        }
         let goes_on = self.open.as_ref().is_some_and(|open| {
             open.source == self.turns.at()
                 && open.position <= begin
@@ -188,6 +192,20 @@ impl<'a> Stream<'a> {
         let stored = open.buffer.split_to(gap + length).split_off(gap).freeze();
         open.position = end;
         Ok((stored, open.source))
+    }
+
+    /// These bytes of the archive, over a connection of their own.
+    async fn aside(&mut self, begin: u64, end: u64) -> Result<Stored> {
+        let (source, length) = (self.turns.at(), usize::try_from(end - begin)?);
+        let mut body = self.sources[source].open(self.path, begin, Some(end.saturating_sub(1))).await?;
+        let mut bytes = BytesMut::with_capacity(length);
+        while bytes.len() < length {
+            let part = body.chunk().await?.context("the connection ended early")?;
+            self.fetched += part.len() as u64;
+            bytes.extend_from_slice(&part);
+        }
+        ensure!(bytes.len() == length, "more came than was asked for");
+        Ok((bytes.freeze(), source))
     }
 }
 
