@@ -99,24 +99,37 @@ fn handle(
 
 /// Writes a decision into the log, the counters and the board. The answer comes back, to be sent.
 pub fn conclude(shared: &Shared, port: Port, source: SocketAddrV4, outcome: Outcome) -> Option<(Vec<u8>, Destination)> {
-    note(shared, &outcome);
+    write_down(shared, port, source, &outcome);
+    reply(outcome.decision)
+}
+
+/// What is to be sent.
+#[must_use]
+pub fn reply(decision: Decision) -> Option<(Vec<u8>, Destination)> {
+    match decision {
+        Decision::Reply { bytes, destination, .. } => Some((bytes, destination)),
+        Decision::Silence(_) => None,
+    }
+}
+
+/// Writes a decision into the log, the counters and the board.
+pub fn write_down(shared: &Shared, port: Port, source: SocketAddrV4, outcome: &Outcome) {
+    note(shared, outcome);
     let path = match port {
         Port::Dhcp => decision::Path::Dhcp,
         Port::Proxy => decision::Path::Proxy,
     };
     let subject = outcome.mac.map_or_else(|| source.to_string(), |mac| mac.to_string());
-    match outcome.decision {
-        Decision::Reply { bytes, destination, kind, what, .. } => {
-            shared.metrics.dhcp(port, Some(kind));
+    match &outcome.decision {
+        Decision::Reply { destination, kind, what, .. } => {
+            shared.metrics.dhcp(port, Some(*kind));
             decision::say(shared, path, &subject, true, "answered", &format!("{kind} to {destination}: {what}"));
-            Some((bytes, destination))
         }
         Decision::Silence(reason) => {
             shared.metrics.dhcp(port, None);
             let policy = outcome.mac.map_or("policy", |mac| decision::policy_code(shared, mac));
-            let code = decision::code(&reason, policy);
+            let code = decision::code(reason, policy);
             decision::say(shared, path, &subject, false, code, &format!("silent: {reason}"));
-            None
         }
     }
 }

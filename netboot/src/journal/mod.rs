@@ -23,7 +23,7 @@ const SMALL: u64 = 256 << 10;
 const LARGEST_FILE: u64 = 64 << 20;
 /// Copies of damaged files that are kept.
 const COPIES: usize = 2;
-/// The file grows by zeroes up to the next multiple of this.
+/// The file grows by zeroes up to the next multiple of this, unless its owner says otherwise.
 const RESERVE: u64 = 64 << 10;
 /// Changes in one record of a file that is written anew.
 const AT_ONCE: usize = 256;
@@ -75,6 +75,8 @@ pub struct Journal {
     doubtful: bool,
     /// A file of less than this is never written anew.
     small: u64,
+    /// The file grows by zeroes up to the next multiple of this.
+    reserve: u64,
     /// After a rewrite that failed, the next one waits for so many bytes.
     rewrite_at: u64,
 }
@@ -109,6 +111,7 @@ impl Journal {
             live: 0,
             doubtful: false,
             small: SMALL,
+            reserve: RESERVE,
             rewrite_at: 0,
         };
         recovery.damaged = found.damaged.iter().map(|range| range.len() as u64).sum();
@@ -139,10 +142,11 @@ impl Journal {
         Ok((journal, recovery))
     }
 
-    /// A file of less than this many bytes is not written anew: that takes long on a busy disk, and whoever commits waits for it.
+    /// A file of less than `small` bytes is not written anew, and it grows by zeroes up to the next multiple of `reserve`: both take
+    /// long on a busy disk, and whoever commits waits for them.
     #[must_use]
-    pub fn with_small(mut self, small: u64) -> Self {
-        self.small = small;
+    pub fn with_room(mut self, small: u64, reserve: u64) -> Self {
+        (self.small, self.reserve) = (small, reserve);
         self
     }
 
@@ -184,7 +188,7 @@ impl Journal {
         let (end, longer) = (self.end + record.len() as u64, self.longer(record));
         let written = match &longer {
             // Where there is no room for zeroes there may be some for the record.
-            Some(longer) if self.file.write_all_at(longer, self.end).is_ok() => Ok(end.next_multiple_of(RESERVE)),
+            Some(longer) if self.file.write_all_at(longer, self.end).is_ok() => Ok(end.next_multiple_of(self.reserve)),
             _ => self.file.write_all_at(record, self.end).map(|()| end.max(self.length)),
         };
         match written.and_then(|length| self.file.sync_data().map(|()| length)) {
@@ -208,7 +212,7 @@ impl Journal {
     /// A record that does not fit into the file as it is, with zeroes behind it.
     fn longer(&self, record: &[u8]) -> Option<Vec<u8>> {
         let end = self.end + record.len() as u64;
-        let room = usize::try_from(end.next_multiple_of(RESERVE) - self.end).ok().filter(|_| end > self.length)?;
+        let room = usize::try_from(end.next_multiple_of(self.reserve) - self.end).ok().filter(|_| end > self.length)?;
         let mut bytes = Vec::with_capacity(room);
         bytes.extend_from_slice(record);
         bytes.resize(room, 0);

@@ -67,7 +67,7 @@ fn what_is_of_the_past_does_not_fill_the_disk() {
     drop(journal);
     assert_eq!(all(&open(folder.path()).0), before);
     // Whose clients wait for it wants it less often.
-    let mut journal = open(folder.path()).0.with_small(4 * SMALL);
+    let mut journal = open(folder.path()).0.with_room(4 * SMALL, RESERVE);
     let sizes = (0..1000_u32).map(|n| {
         journal.commit(&[put(&(n % 7).to_string(), &[b'x'; 1000])]).unwrap();
         journal.file_bytes()

@@ -135,8 +135,8 @@ impl Service {
             self.frame(&frames::who_has(self.ears.mac, address));
         }
         let Some(outcome) = served.outcome.filter(|outcome| !is_probing(outcome)) else { return };
-        let answer = dhcp_server::conclude(&self.shared, Port::Dhcp, source, outcome);
-        match (served.record, answer) {
+        // The client waits for the answer, and nobody for the log.
+        match (served.record, dhcp_server::reply(outcome.decision.clone())) {
             (None, None) => {}
             (None, Some((bytes, destination))) => self.say(&bytes, destination),
             (Some(record), answer) => {
@@ -146,6 +146,7 @@ impl Service {
                 }
             }
         }
+        dhcp_server::write_down(&self.shared, Port::Dhcp, source, &outcome);
     }
 
     fn server_says(&mut self, frame: &[u8]) {

@@ -15,6 +15,8 @@ use time::OffsetDateTime;
 const LEASES: Table = 1;
 /// Some twenty thousand grants. Clients wait while the file is written anew, so that is done seldom.
 const SMALL: u64 = 4 << 20;
+/// Some five thousand grants, between which no commit changes the file's length.
+const RESERVE: u64 = 1 << 20;
 
 /// A line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ impl LeaseStore {
             let damaged = recovery.damaged;
             tracing::error!("{damaged} bytes of the leases could not be read; the file is kept as {}", copy.display());
         }
-        Ok(Self { journal: journal.with_small(SMALL) })
+        Ok(Self { journal: journal.with_room(SMALL, RESERVE) })
     }
 
     /// Every lease, with what is left of it at `now` (seconds since 1970). Lines that cannot be understood are left out.
