@@ -109,6 +109,9 @@ impl Service {
         let Some(packet) = desk::read(&shared, Port::Dhcp, source, bytes) else { return };
         let (policy, arrival) = (ByRoster { shared: &shared }, Self::arrival(&shared, source));
         let now = Instant::now();
+        for (address, client, until) in self.leases.written() {
+            self.server.is_on_disk(address, &client, until);
+        }
         if let Some(other) = survey::chosen_server(&packet).filter(|server| *server != shared.address)
             && self.rival.suspected(now) == Some(Turn::Ask)
         {
@@ -125,11 +128,11 @@ impl Service {
         } else {
             let served = serve(&mut self.server, now, &packet, &arrival, &policy);
             desk::relayed(&shared, &packet, source, served.outcome.as_ref().is_some_and(replies));
-            self.take(served, source);
+            self.take(now, served, source);
         }
     }
 
-    fn take(&mut self, served: Served, source: SocketAddrV4) {
+    fn take(&mut self, now: Instant, served: Served, source: SocketAddrV4) {
         if let Some(address) = served.probe {
             self.probes.insert(address, (Instant::now() + PROBE, None));
             self.frame(&frames::who_has(self.ears.mac, address));
@@ -140,7 +143,8 @@ impl Service {
             (None, None) => {}
             (None, Some((bytes, destination))) => self.say(&bytes, destination),
             (Some(record), answer) => {
-                if let Err(kept) = self.leases.give(Kept { record, answer }) {
+                let until = now + record.remaining;
+                if let Err(kept) = self.leases.give(Kept { record, until, answer }) {
                     let subject = kept.record.address.to_string();
                     dhcp_server::log(&self.shared, &subject, "its lease is not answered: the disk does not follow");
                 }
@@ -194,7 +198,7 @@ impl Service {
             };
             let served = probed(&mut self.server, now, address, holder, arrival, &policy);
             if let (Some((_, served)), Some(source)) = (served, source) {
-                self.take(served, source);
+                self.take(now, served, source);
             }
         }
         match self.rival.due(now) {

@@ -2,10 +2,14 @@
 //! needs it not. All leases that were granted while the disk was busy are one commit.
 
 use super::{ears::Mouth, lease_store::LeaseStore};
-use crate::proto::dhcp::{decide::Destination, lease::table::Record};
+use crate::proto::dhcp::{
+    decide::Destination,
+    lease::table::{Client, Record},
+};
 use std::{
     net::Ipv4Addr,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
+    time::Instant,
 };
 use time::OffsetDateTime;
 
@@ -19,13 +23,21 @@ const TOGETHER: usize = 256;
 pub struct Kept {
     /// What is kept.
     pub record: Record,
+    /// When the lease ends.
+    pub until: Instant,
     /// What is sent then.
     pub answer: Option<(Vec<u8>, Destination)>,
 }
 
-/// Where leases are handed over.
+/// A lease that the disk has: address, client, end.
+pub type OnDisk = (Ipv4Addr, Client, Instant);
+
+/// Where leases are handed over, and where is heard what became of them.
 #[derive(Debug)]
-pub struct Handover(SyncSender<Kept>);
+pub struct Handover {
+    leases: SyncSender<Kept>,
+    written: Receiver<OnDisk>,
+}
 
 impl Handover {
     /// Never waits. A lease for which there is no room is given back: its answer must not be sent.
@@ -33,9 +45,14 @@ impl Handover {
     /// # Errors
     /// The lease.
     pub fn give(&self, kept: Kept) -> Result<(), Box<Kept>> {
-        self.0.try_send(kept).map_err(|error| match error {
+        self.leases.try_send(kept).map_err(|error| match error {
             TrySendError::Full(kept) | TrySendError::Disconnected(kept) => Box::new(kept),
         })
+    }
+
+    /// What has come onto the disk since the last call. Never waits.
+    pub fn written(&self) -> impl Iterator<Item = OnDisk> {
+        self.written.try_iter()
     }
 }
 
@@ -46,14 +63,17 @@ pub struct LeaseWriter {
     mouth: Mouth,
     from: Ipv4Addr,
     waiting: Receiver<Kept>,
+    /// Not more than were handed over, and each is heard before the next is handed over.
+    written: Sender<OnDisk>,
 }
 
 impl LeaseWriter {
     /// A writer that answers from this address, and where it gets its work.
     #[must_use]
     pub fn new(store: LeaseStore, mouth: Mouth, from: Ipv4Addr) -> (Handover, Self) {
-        let (sender, waiting) = sync_channel(MOST_WAITING);
-        (Handover(sender), Self { store, mouth, from, waiting })
+        let (leases, waiting) = sync_channel(MOST_WAITING);
+        let (tell, written) = channel();
+        (Handover { leases, written }, Self { store, mouth, from, waiting, written: tell })
     }
 
     /// Works until nobody can hand over any more, and everything is written.
@@ -61,16 +81,21 @@ impl LeaseWriter {
         while let Ok(first) = self.waiting.recv() {
             let mut batch = vec![first];
             batch.extend(self.waiting.try_iter().take(TOGETHER - 1));
-            let (records, answers): (Vec<Record>, Vec<_>) = batch.into_iter().map(|k| (k.record, k.answer)).unzip();
+            let (records, rest): (Vec<Record>, Vec<_>) =
+                batch.into_iter().map(|kept| (kept.record, (kept.answer, kept.until))).unzip();
             if let Err(error) = self.store.keep(OffsetDateTime::now_utc().unix_timestamp(), &records) {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "{} answers are not sent: their leases cannot be kept", records.len());
                 continue;
             }
-            for (bytes, destination) in answers.into_iter().flatten() {
-                if let Err(error) = self.mouth.say(&bytes, self.from, destination) {
+            for (record, (answer, until)) in records.into_iter().zip(rest) {
+                if let Some((bytes, destination)) = answer
+                    && let Err(error) = self.mouth.say(&bytes, self.from, destination)
+                {
                     tracing::warn!("an answer to {destination} could not be sent: {error}");
                 }
+                // Nobody hears it when the service ends.
+                let _ = self.written.send((record.address, record.client, until));
             }
         }
     }
@@ -79,7 +104,7 @@ impl LeaseWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::dhcp::{lease::table::Client, packet::Packet, samples::Sample};
+    use crate::proto::dhcp::{packet::Packet, samples::Sample};
     use std::{
         io,
         net::{SocketAddr, UdpSocket},
@@ -93,7 +118,7 @@ mod tests {
         let client = Client::of(&Packet::read(&Sample::edk2_pxe().bytes()).unwrap()).unwrap();
         let record = Record { address: [10, 0, 0, last].into(), client, remaining: Duration::from_secs(600) };
         let SocketAddr::V4(to) = to else { unreachable!() };
-        Kept { record, answer: Some((vec![last], Destination::Ip(to))) }
+        Kept { record, until: Instant::now(), answer: Some((vec![last], Destination::Ip(to))) }
     }
 
     fn store(folder: &Path) -> LeaseStore {
@@ -114,8 +139,10 @@ mod tests {
         for last in 1..=200 {
             leases.give(lease(last, to)).unwrap();
         }
+        let Handover { leases, written } = leases;
         drop(leases);
         writer.run();
+        assert_eq!(written.try_iter().count(), 200);
         let mut buffer = [0; 8];
         for last in 1..=200 {
             assert_eq!((client.recv(&mut buffer).unwrap(), buffer[0]), (1, last));
@@ -130,8 +157,10 @@ mod tests {
         store.fill_disk();
         let (leases, writer) = LeaseWriter::new(store, Mouth::for_test(), HERE);
         leases.give(lease(1, client.local_addr().unwrap())).unwrap();
+        let Handover { leases, written } = leases;
         drop(leases);
         writer.run();
+        assert_eq!(written.try_iter().count(), 0, "nobody may build on it");
         assert_eq!(client.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 

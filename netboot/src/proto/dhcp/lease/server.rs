@@ -186,8 +186,8 @@ impl Server {
     }
 
     fn offer(&mut self, now: Instant, packet: &Packet, client: Client, address: Ipv4Addr) -> Step {
+        let lease = self.lent_already(now, packet, &client, address).unwrap_or_else(|| self.lease_for(packet));
         self.table.offered(now, client, address);
-        let lease = self.lease_for(packet);
         Step::Grant(Grant { verdict: Verdict::Offer, address, lease, record: None })
     }
 
@@ -237,9 +237,24 @@ impl Server {
                 };
             }
         }
+        if let Some(lease) = self.lent_already(now, packet, client, wanted) {
+            return Step::Grant(Grant { verdict: Verdict::Ack, address: wanted, lease, record: None });
+        }
         let lease = self.lease_for(packet);
         let record = self.table.bind(now, client.clone(), wanted, lease);
         Step::Grant(Grant { verdict: Verdict::Ack, address: wanted, lease, record: Some(record) })
+    }
+
+    /// The disk has a lease.
+    pub fn is_on_disk(&mut self, address: Ipv4Addr, client: &Client, until: Instant) {
+        self.table.is_on_disk(address, client, until);
+    }
+
+    /// What is left of a lease that began a short while ago: it is given again, and nothing has to be written. A machine that
+    /// starts from the network asks four times in a minute (RFC 2131, section 4.3.1, has a server give what was given before).
+    fn lent_already(&self, now: Instant, packet: &Packet, client: &Client, address: Ipv4Addr) -> Option<Duration> {
+        let (left, wanted) = (self.table.left_on_disk(now, client, address), self.lease_for(packet));
+        (left >= wanted / 4 * 3).then(|| left.min(wanted))
     }
 
     /// Whether a client may have an address now. A reservation that was made after the lease wins.

@@ -2,7 +2,7 @@ use super::{
     answer::{Served, probed, serve},
     server::{PROBE, Quiet, Server, Step},
     settings::Settings,
-    table::{NoAddress, Record},
+    table::{Client, NoAddress, Record},
 };
 use crate::proto::{
     dhcp::{
@@ -321,6 +321,32 @@ fn leases_outlive_a_restart_and_records_of_another_pool_are_ignored() {
 }
 
 #[test]
+fn who_asks_again_soon_gets_what_is_left_and_nothing_is_written() {
+    let (mut server, now) = (quick(), Instant::now());
+    let (after, seconds) = (|seconds| now + Duration::from_secs(seconds), |ack: &Heard| ack.packet.requested_lease());
+    let again = |server: &mut Server, now, sample: &Sample| {
+        let offer = heard(ask(server, now, sample));
+        let ack = heard(ask(server, now, &selecting(sample.clone(), offer.packet.yiaddr)));
+        assert_eq!(seconds(&offer), seconds(&ack), "what is offered is given");
+        ack
+    };
+    let first = lease(&mut server, now, &till(1));
+    assert!(again(&mut server, now, &till(1)).record.is_some(), "the disk has not said yet that it has it");
+    let record = first.record.unwrap();
+    server.is_on_disk(record.address, &record.client, after(7200));
+    let soon = again(&mut server, after(1000), &till(1));
+    assert_eq!((soon.packet.yiaddr, seconds(&soon), soon.record), (record.address, Some(6200), None));
+    let firmware = again(&mut server, after(1000), &Sample::edk2_pxe().mac(mac(1)).flags(0));
+    assert_eq!((seconds(&firmware), firmware.record), (Some(300), None), "the longer lease goes on");
+    assert_eq!(seconds(&again(&mut server, after(1000), &till(1))), Some(6200));
+    let late = again(&mut server, after(1801), &till(1));
+    assert_eq!((seconds(&late), late.record.is_some()), (Some(7200), true));
+    // What the disk says of the lease before is not said of this one.
+    server.is_on_disk(record.address, &record.client, after(7200));
+    assert!(again(&mut server, after(1802), &till(1)).record.is_some());
+}
+
+#[test]
 fn a_reservation_wins_over_an_older_lease() {
     let (mut server, now) = (quick(), Instant::now());
     let ack = lease(&mut server, now, &till(7));
@@ -377,7 +403,7 @@ fn settings_that_contradict_each_other_are_named() {
 
 proptest! {
     /// Whatever is sent in whatever order: no address is lent to two clients, none outside the pool, the state stays
-    /// whole, and what is granted was recorded.
+    /// whole, and what is granted was recorded, now or before.
     #[test]
     fn no_address_is_ever_in_two_hands(
         moves in proptest::collection::vec((0_u8..8, 1_u8..10, 95_u8..108, 0_u64..4000, any::<bool>()), 1..120),
@@ -386,6 +412,7 @@ proptest! {
         let mut server = server(|s| s.probe = probe);
         let mut now = Instant::now();
         let mut holds: BTreeMap<Ipv4Addr, (u8, Instant)> = BTreeMap::new();
+        let mut disk: BTreeMap<Ipv4Addr, (Client, Instant)> = BTreeMap::new();
         let mut probes = Vec::new();
         for (kind, who, last, wait, broadcast) in moves {
             let client = till(who).flags(if broadcast { 0x8000 } else { 0 });
@@ -405,7 +432,14 @@ proptest! {
                 Decision::Silence(_) => None,
             };
             if let Some((packet, Kind::LeaseAck)) = reply(&served) {
-                prop_assert_eq!(served.record.as_ref().map(|record| record.address), Some(packet.yiaddr));
+                let until = now + Duration::from_secs(packet.requested_lease().unwrap().into());
+                match &served.record {
+                    Some(record) => prop_assert_eq!(record.address, packet.yiaddr),
+                    None => {
+                        let (client, longest) = &disk[&packet.yiaddr];
+                        prop_assert!(client.mac() == Some(Mac(mac(who))) && *longest >= until);
+                    }
+                }
                 if let Some((other, until)) = holds.get(&packet.yiaddr) {
                     prop_assert!(*other == who || *until <= now, "{} is held by {other}", packet.yiaddr);
                 }
@@ -414,6 +448,14 @@ proptest! {
                 holds.insert(packet.yiaddr, (who, now + Duration::from_secs(seconds.into())));
             } else if kind >= 5 && served.record.is_some() {
                 holds.remove(&at(last));
+            }
+            if let Some(record) = served.record {
+                let until = now + record.remaining;
+                // Not every answer waits for the word that its lease is on the disk.
+                if broadcast {
+                    server.is_on_disk(record.address, &record.client, until);
+                }
+                disk.insert(record.address, (record.client, until));
             }
             now += Duration::from_secs(wait);
             if let Some((address, _)) = probes.pop() {

@@ -61,6 +61,8 @@ struct Entry {
     state: State,
     /// When that state ends.
     until: Instant,
+    /// The disk has this lease, with this end.
+    on_disk: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +102,9 @@ impl Table {
         for record in records {
             let reserved = record.client.mac().and_then(|mac| settings.reservations.get(&mac));
             if reserved.map_or(settings.in_pool(record.address), |address| *address == record.address) {
-                self.put(record.address, record.client, State::Bound, now + record.remaining);
+                let (address, client, until) = (record.address, record.client, now + record.remaining);
+                self.put(address, client.clone(), State::Bound, until);
+                self.is_on_disk(address, &client, until);
             }
         }
     }
@@ -175,6 +179,22 @@ impl Table {
         Record { address, client, remaining: lease }
     }
 
+    /// The disk has a lease now. One that was changed meanwhile is another one.
+    pub fn is_on_disk(&mut self, address: Ipv4Addr, client: &Client, until: Instant) {
+        if let Some(entry) = self.entries.get_mut(&address)
+            && (&entry.client, entry.state, entry.until) == (client, State::Bound, until)
+        {
+            entry.on_disk = true;
+        }
+    }
+
+    /// How long the disk says that an address is this client's; nothing when it says so no more, or not yet.
+    #[must_use]
+    pub fn left_on_disk(&self, now: Instant, client: &Client, address: Ipv4Addr) -> Duration {
+        let lent = self.of(client, address).filter(|entry| entry.state == State::Bound && entry.on_disk);
+        lent.map_or(Duration::ZERO, |entry| entry.until.saturating_duration_since(now))
+    }
+
     /// Whether an address is this client's to ask for: offered to it, or lent to it now or the last time that it was lent.
     #[must_use]
     pub fn may_have(&self, client: &Client, address: Ipv4Addr) -> bool {
@@ -205,7 +225,7 @@ impl Table {
     /// The client gives its address back; it gets the same one when it returns before others have used up the pool.
     pub fn release(&mut self, now: Instant, client: &Client, address: Ipv4Addr) -> Option<Record> {
         let entry = self.entries.get_mut(&address).filter(|e| e.client == *client && e.state == State::Bound)?;
-        entry.until = entry.until.min(now);
+        (entry.until, entry.on_disk) = (entry.until.min(now), false);
         Some(Record { address, client: client.clone(), remaining: Duration::ZERO })
     }
 
@@ -235,7 +255,7 @@ impl Table {
         if let Some(old) = self.latest.insert(client.clone(), address).filter(|old| *old != address) {
             self.entries.remove(&old);
         }
-        let before = self.entries.insert(address, Entry { client: client.clone(), state, until });
+        let before = self.entries.insert(address, Entry { client: client.clone(), state, until, on_disk: false });
         if let Some(before) = before.filter(|before| before.client != client)
             && self.latest.get(&before.client) == Some(&address)
         {
