@@ -29,6 +29,7 @@ pub mod report;
 pub mod retry;
 pub mod screen;
 pub mod service;
+pub mod signal;
 pub mod slots;
 pub mod truth;
 pub mod verity;

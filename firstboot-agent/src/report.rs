@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     net::client::Netboot,
     retry::Backoff,
-    screen,
+    screen, signal,
     truth::show::{Word, Words},
 };
 use contracts::{
@@ -279,6 +279,7 @@ impl Reporter {
 
     fn queue(&self, mut event: StepEvent) {
         screen::hear(&event);
+        signal::hear(&event);
         let mut state = self.lock();
         event.attempt = Some(state.attempt);
         if event.status != StepStatus::Progress {

@@ -96,6 +96,14 @@ const NAMES: &[&str] = &[
     "hpwdt",
     "virtio_rng",
     "qemu_fw_cfg",
+    // beeps, and lights of industrial computers; the light of a keyboard needs nothing
+    "evdev",
+    "pcspkr",
+    "simatic_ipc",
+    "simatic_ipc_leds",
+    "simatic_ipc_leds_gpio_apollolake",
+    "simatic_ipc_leds_gpio_elkhartlake",
+    "simatic_ipc_leds_gpio_f7188x",
 ];
 
 /// Left out although their folder is taken: InfiniBand and storage over it, which netboot does not use, and

@@ -30,8 +30,8 @@ const OURS: [&str; 13] = [
 /// The same, by what they begin with.
 const OUR_BEGINNINGS: [&str; 5] = ["shelfboot.", "systemd.verity", "systemd.volatile", "rd.", "dm_mod."];
 
-/// What a template says to the agent: seconds.
-const FOR_THE_AGENT: [&str; 2] = ["shelfboot.deadline", "shelfboot.update"];
+/// What a template says to the agent: seconds, and whether the machine may beep.
+const FOR_THE_AGENT: [&str; 3] = ["shelfboot.beeps", "shelfboot.deadline", "shelfboot.update"];
 
 fn is_for_the_agent(text: &str) -> bool {
     text.split_once('=').is_some_and(|(name, value)| {
@@ -88,7 +88,7 @@ mod tests {
     fn nothing_that_decides_what_is_started_can_be_said() {
         for fine in ["console=ttyS1,115200n8", "mitigations=auto", "isolcpus=2-3", "nosmt", "audit=0", "dm_verity.x=1"]
             .into_iter()
-            .chain(["shelfboot.deadline=900", "shelfboot.update=0"])
+            .chain(["shelfboot.deadline=900", "shelfboot.update=0", "shelfboot.beeps=0"])
         {
             assert!(accepted(fine), "{fine}");
         }

@@ -23,5 +23,6 @@ pub mod power_cut;
 pub mod process;
 pub mod report;
 pub mod sandbox;
+pub mod signals;
 pub mod whole_file;
 pub mod world;

@@ -11,6 +11,7 @@ mod trouble;
 use crate::{
     console, efi,
     install::{self, medium::Origin},
+    signal,
 };
 use contracts::{bios, manifest::TrustFloor};
 use std::{convert::Infallible, fs, time::Duration};
@@ -42,6 +43,7 @@ fn restart_after(wait: Duration) -> ! {
 
 /// Restarts through the firmware.
 pub fn restart() -> ! {
+    signal::end();
     nix::unistd::sync();
     let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT);
     // The kernel refused: as PID 1 our end is a panic, and panic=30 restarts the machine.

@@ -2,7 +2,7 @@
 //! wrong may pass (a loose cable), so it tries again for ever, with waits that grow: nobody is there to press a key.
 
 use super::restart_after;
-use crate::{failure::Failure, install::network, logs::Teller, report::Reporter};
+use crate::{failure::Failure, install::network, logs::Teller, report::Reporter, signal};
 use contracts::{logs::LogPart, manifest::TrustFloor, step::Step};
 use std::{convert::Infallible, time::Duration};
 use uuid::Uuid;
@@ -11,6 +11,8 @@ use uuid::Uuid;
 const FLUSH_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// A machine that restarts for ever beeps in the first of these starts only.
+const STARTS_WITH_BEEPS: u32 = 5;
 
 /// Where it went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,8 @@ impl Trouble {
 
 /// Tells netboot, where it can be found, and restarts.
 pub(super) fn tell_and_restart(trouble: &Trouble, floor: &TrustFloor) -> ! {
+    // Where starts cannot be counted nothing would end the noise.
+    signal::begin_after(trouble.unfinished, (1..=STARTS_WITH_BEEPS).contains(&trouble.unfinished));
     let reporter = Reporter::new(Uuid::new_v4());
     if let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         runtime.block_on(tell(trouble, floor, &reporter));

@@ -19,6 +19,7 @@ use crate::{
     report::Reporter,
     retry::Backoff,
     screen::{self, story::Story},
+    signal,
 };
 use contracts::{logs::LogPart, manifest::TrustFloor};
 use std::{convert::Infallible, time::Duration};
@@ -35,6 +36,7 @@ pub fn run(floor: &TrustFloor, origin: &Origin) -> anyhow::Result<Infallible> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let attempt = Uuid::new_v4();
     screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
+    signal::begin();
     let reporter = Reporter::new(attempt);
     let teller = Teller::new(&reporter, LogPart::Installer);
     restart_when_stuck(reporter.clone(), teller.clone());

@@ -33,7 +33,21 @@ pub fn advice(code: &str) -> &'static str {
         "install" | "repository" | "manifest" | "registrar-ca" => {
             "Nothing yet. If this comes back after two tries, call support and read out the code."
         }
-        _ => "Call support and read out the code.",
+        _ => UNKNOWN,
+    }
+}
+
+const UNKNOWN: &str = "Call support and read out the code.";
+
+/// Whether somebody in the store has to do something by now, where a step has ended with this code so many times in a row. The words of
+/// [`advice`] say it, so that signals and screen agree. `waits`: the machine goes on by itself.
+#[must_use]
+pub fn somebody_must_act(code: &str, waits: bool, times: u32) -> bool {
+    let words = advice(code);
+    if words.contains("after two tries") {
+        times > 2
+    } else {
+        !(words.starts_with("Nothing") || waits && words == UNKNOWN)
     }
 }
 
@@ -44,5 +58,20 @@ mod tests {
         for code in ["foreign-data", "claim", "a-code-from-the-future"] {
             assert!(super::advice(code).ends_with('.'), "{code}");
         }
+    }
+
+    #[test]
+    fn signals_call_somebody_when_the_words_do() {
+        let act = super::somebody_must_act;
+        for code in ["foreign-data", "claim", "no-disk", "not-admitted", "metadata-expired", "take-medium-out"] {
+            assert!(act(code, false, 1) && act(code, true, 1), "{code}");
+        }
+        for code in ["pending", "wait", "region", "update"] {
+            assert!(!act(code, true, 1) && !act(code, false, 99), "{code}");
+        }
+        for code in ["install", "verify", "too-long"] {
+            assert!(!act(code, false, 2) && act(code, false, 3), "{code}");
+        }
+        assert!(act("a-code-from-the-future", false, 1) && !act("a-code-from-the-future", true, 1));
     }
 }

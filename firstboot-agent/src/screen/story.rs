@@ -155,7 +155,7 @@ fn clean(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn event(step: Step, status: StepStatus, message: &str, code: Option<&str>) -> StepEvent {

@@ -18,6 +18,7 @@ use crate::{
     report::Reporter,
     retry::Backoff,
     screen::{self, story::Story},
+    signal,
     slots::trial::Watch,
     truth::show,
 };
@@ -67,6 +68,7 @@ pub fn run() -> Result<()> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     let attempt = attempt_of_this_boot();
     screen::begin(Story::new(env!("CARGO_PKG_VERSION"), attempt.to_string()));
+    signal::begin();
     let reporter = Reporter::new(attempt);
     reporter.leave_words_at(Path::new(show::LAST_WORDS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -6,7 +6,10 @@ use super::{
     network,
     root::Root,
 };
-use crate::journey::{DATA_DISK_GIB, DISK_GIB, Plan};
+use crate::{
+    journey::{DATA_DISK_GIB, DISK_GIB, Plan},
+    signals::Recorder,
+};
 use anyhow::{Context as _, Result, bail};
 use std::{
     collections::VecDeque,
@@ -81,6 +84,8 @@ pub struct Odd {
     pub clock: Option<&'static str>,
     /// Rules of QEMU's `blkdebug` for the disk, a file.
     pub disk_faults: Option<PathBuf>,
+    /// Its speaker and its keyboard's lights are recorded.
+    pub signals: Option<Recorder>,
 }
 
 /// What a machine is made of. Disk and firmware variables outlive it.
@@ -156,6 +161,7 @@ impl Hardware {
             .map(|a| (*a).to_owned())
             .collect();
         arguments.extend(firmware::arguments(&self.firmware, self.network_boot));
+        arguments.extend(self.odd.signals.iter().flat_map(Recorder::arguments));
         let mut more = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         more("-name", self.name.clone());
         more("-m", self.memory_mib.to_string());
