@@ -10,8 +10,9 @@ use qemu_tests::{
 };
 use std::fs;
 
-/// How much longer than a start of the installed system the whole journey may take.
-const BAR: f64 = cases::checks::MOST_TIMES_INSTALLED_BOOT;
+/// How much longer than a start of the installed system the whole journey may take. The case itself has a wider bar: it runs beside
+/// other work.
+const BAR: f64 = 2.0;
 
 /// Runs it that often. Each journey brings its peers from the same world, minutes apart.
 pub(super) fn run(samples: u8) -> Result<Vec<Row>> {
