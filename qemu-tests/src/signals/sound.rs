@@ -111,7 +111,7 @@ pub fn groups(beeps: &[Beep], end: Duration) -> Vec<&[Beep]> {
 }
 
 /// How much longer than asked for a tone or a pause may be besides.
-const LATE: Duration = Duration::from_millis(150);
+const LATE: Duration = Duration::from_millis(200);
 
 /// True when these are so many beeps, each about as long and as high as that, with about this silence between them: from three fifths of
 /// it to two fifths more, and a moment, because timers of a busy host come late.
@@ -182,7 +182,7 @@ mod tests {
             ("short ones", &[(120, 1000), (300, 0), (120, 1000), (300, 0), (120, 1000), (1000, 0)]),
             ("one that does not end", &[(5000, 1000), (1000, 0)]),
             ("another pitch", &[(700, 500), (300, 0), (700, 500), (300, 0), (700, 500), (1000, 0)]),
-            ("too far apart", &[(700, 1000), (600, 0), (700, 1000), (600, 0), (700, 1000), (1000, 0)]),
+            ("too far apart", &[(700, 1000), (640, 0), (700, 1000), (640, 0), (700, 1000), (1000, 0)]),
         ] {
             let recording = recording(parts);
             let beeps = beeps(&recording);
