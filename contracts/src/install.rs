@@ -5,6 +5,7 @@ use crate::{
     VERSION,
     facts::Owner,
     manifest::{ImageManifest, RoleVersions},
+    state::StatePolicy,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -32,6 +33,9 @@ pub struct InstallRecord {
     /// Whose it is: no other machine and no other store installs over it. `None` until the machine has met its store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
+    /// Whether the state is to be encrypted: for who starts a disk image for the first time.
+    #[serde(default, skip_serializing_if = "StatePolicy::is_default")]
+    pub state: StatePolicy,
 }
 
 impl InstallRecord {
@@ -48,6 +52,7 @@ impl InstallRecord {
             attempt,
             roles,
             owner,
+            state: manifest.state,
         }
     }
 }

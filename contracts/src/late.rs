@@ -50,6 +50,7 @@ mod tests {
             image_version: "1".into(),
             persist: vec![],
             data_disks: None,
+            state: Default::default(),
             state_formats: vec![],
             late_files: vec![file("/etc/a", "x=${a} $${b}"), file("/etc/b", "${b}")],
             late_parameters: BTreeMap::from([("a".into(), Some("built".into())), ("b".into(), None)]),

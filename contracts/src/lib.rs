@@ -35,6 +35,7 @@ pub mod medium;
 pub mod network;
 pub mod repository;
 pub mod rollout;
+pub mod state;
 pub mod status;
 pub mod step;
 pub mod store;
@@ -114,6 +115,7 @@ versioned! {
     medium::Medium => "medium",
     store::StoreAssignments => "store assignments",
     store::StoreCredential => "store credential",
+    state::RecoveryKey => "recovery key",
     status::StoreStatus => "store status",
     voucher::VoucherStatement => "voucher",
     window::WindowRequest => "window request",

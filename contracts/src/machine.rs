@@ -1,7 +1,7 @@
 //! What an installed image tells its own agent: `/usr/lib/shelfboot/machine.json`, made by image-builder from
 //! the template and protected by dm-verity like everything else in the root.
 
-use crate::enrollment::NodeFile;
+use crate::{enrollment::NodeFile, state::StatePolicy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,9 @@ pub struct MachineConfig {
     /// What is kept over updates, and whether older software can read it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub state_formats: Vec<StateFormat>,
+    /// Whether the state partition is encrypted.
+    #[serde(default, skip_serializing_if = "StatePolicy::is_default")]
+    pub state: StatePolicy,
     /// Files below `/etc` that hold `${parameter}` for [`MachineConfig::late_parameters`] ([`crate::late`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late_files: Vec<NodeFile>,

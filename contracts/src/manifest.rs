@@ -1,6 +1,6 @@
 //! What an image is. The manifest is a TUF target: whoever holds it through TUF holds digests of all the rest.
 
-use crate::disks::DiskPolicy;
+use crate::{disks::DiskPolicy, state::StatePolicy};
 use serde::{Deserialize, Serialize};
 
 /// One template at one version for one architecture.
@@ -31,6 +31,9 @@ pub struct ImageManifest {
     /// Which disk may get the system; any, when the template has no wishes.
     #[serde(default, skip_serializing_if = "DiskPolicy::is_default")]
     pub disks: DiskPolicy,
+    /// Whether the state partition is encrypted.
+    #[serde(default, skip_serializing_if = "StatePolicy::is_default")]
+    pub state: StatePolicy,
 }
 
 /// The TUF target names of what a BIOS machine needs beside the UKI, whose kernel, initrd and command line it starts.

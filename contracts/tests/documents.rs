@@ -19,6 +19,7 @@ use contracts::{
     medium::Medium,
     network::NetworkConfig,
     rollout::{Ring, Rollout, Window},
+    state::{Encryption, RecoveryKey, StatePolicy, WithoutTpm, recovery_key},
     status::{
         CacheState, CacheStatus, CachedImage, Fetching, Health, MachineStatus, Reason, Remaining, StepLine,
         StoreStatus, UpstreamStatus,
@@ -289,6 +290,7 @@ fn image_documents() {
                 core: "boot/bios/core.img".into(),
             }),
             disks: contracts::disks::DiskPolicy::default(),
+            state: StatePolicy { encryption: Encryption::Tpm, without_tpm: WithoutTpm::Refuse },
         },
     );
     golden("channel", &Channel { version: VERSION, image_version: "2026.11.1".into() });
@@ -311,8 +313,10 @@ fn image_documents() {
             attempt: Some(ATTEMPT),
             roles,
             owner: Some(Owner { store: "store-0042".into(), machine: "52:54:00:12:34:56".into() }),
+            state: StatePolicy::default(),
         },
     );
+    golden("recovery-key", &RecoveryKey { version: VERSION, volume: ATTEMPT, key: recovery_key(&[7; 32]) });
     golden(
         "medium",
         &Medium {
@@ -337,6 +341,7 @@ fn image_documents() {
             image_version: "2026.11.1".into(),
             persist: vec!["/var".into()],
             data_disks: None,
+            state: StatePolicy { encryption: Encryption::Tpm, without_tpm: WithoutTpm::Clear },
             state_formats: vec![StateFormat {
                 path: "/var/lib/kubelet".into(),
                 format: "kubelet-1.33".into(),

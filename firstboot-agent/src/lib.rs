@@ -18,6 +18,7 @@ pub mod deadline;
 pub mod disk;
 pub mod durable;
 pub mod efi;
+pub mod encryption;
 pub mod facts;
 pub mod failure;
 pub mod fleet;

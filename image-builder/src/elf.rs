@@ -99,8 +99,8 @@ fn text(bytes: &[u8], at: u64) -> Option<String> {
     String::from_utf8(rest[..end].to_vec()).ok()
 }
 
-/// Where Debian's dynamic linker looks on x86-64.
-const FOLDERS: [&str; 3] = ["usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64"];
+/// Where Debian's dynamic linker looks on x86-64, and where systemd's programs tell it to (DT_RUNPATH).
+const FOLDERS: [&str; 4] = ["usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64", "usr/lib/x86_64-linux-gnu/systemd"];
 
 /// Every library that these programs of a tree need, directly or not: path in an image to path on the host.
 /// The dynamic linker is among them.

@@ -1,4 +1,4 @@
-//! The initrd: the agent as `/init`, five of Debian's tools with their libraries, drivers, and the roots of trust.
+//! The initrd: the agent as `/init`, seven of Debian's tools with their libraries, drivers, and the roots of trust.
 //! No shell, no systemd, no udev.
 
 use crate::{
@@ -21,8 +21,25 @@ use std::{
 };
 
 /// The tools, by their place in the initrd and in the tools tree.
-const TOOLS: [&str; 5] =
-    ["usr/sbin/blkid", "usr/sbin/mkfs.ext4", "usr/sbin/mkfs.vfat", "usr/sbin/modprobe", "usr/sbin/veritysetup"];
+const TOOLS: [&str; 7] = [
+    "usr/bin/systemd-cryptenroll",
+    "usr/sbin/blkid",
+    "usr/sbin/cryptsetup",
+    "usr/sbin/mkfs.ext4",
+    "usr/sbin/mkfs.vfat",
+    "usr/sbin/modprobe",
+    "usr/sbin/veritysetup",
+];
+
+/// Libraries that no ELF header names: cryptsetup and systemd-cryptenroll open them when they speak with a TPM
+/// (docs/state-encryption.md).
+const OPENED_BY_NAME: [&str; 5] = [
+    "usr/lib/x86_64-linux-gnu/cryptsetup/libcryptsetup-token-systemd-tpm2.so",
+    "usr/lib/x86_64-linux-gnu/libtss2-esys.so.0",
+    "usr/lib/x86_64-linux-gnu/libtss2-mu.so.0",
+    "usr/lib/x86_64-linux-gnu/libtss2-rc.so.0",
+    "usr/lib/x86_64-linux-gnu/libtss2-tcti-device.so.0",
+];
 
 /// Mount points, and the folders of a merged /usr. The kernel starts `/sbin/modprobe`, programs ask for `/lib64`.
 const FOLDERS: [&str; 8] = ["dev", "etc", "proc", "run", "state", "sys", "sysroot", "tmp"];
@@ -36,7 +53,7 @@ const WORKERS: u32 = 4;
 pub const OWN: &str = "own.zst";
 
 /// Raised when this module makes another archive from the same inputs.
-const RECIPE: &str = "3";
+const RECIPE: &str = "4";
 
 /// One thing in the initrd.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,9 +147,10 @@ pub async fn base(cache: &Cache, tools: &Tools, root: &Root, reporter: &mut dyn 
             for (path, target) in LINKS {
                 entries.insert(path.into(), Entry::Link(target.into()));
             }
-            let programs: Vec<PathBuf> = TOOLS.iter().map(|tool| tools.path().join(tool)).collect();
-            for (tool, path) in TOOLS.iter().zip(&programs) {
-                entries.insert((*tool).into(), Entry::Copy(0o755, path.clone()));
+            let ours = || TOOLS.into_iter().chain(OPENED_BY_NAME);
+            let programs: Vec<PathBuf> = ours().map(|tool| tools.path().join(tool)).collect();
+            for (tool, path) in ours().zip(&programs) {
+                entries.insert(tool.into(), Entry::Copy(0o755, path.clone()));
             }
             for (path, library) in elf::libraries(tools.path(), &programs)? {
                 entries.insert(path, Entry::Copy(0o755, library));

@@ -67,6 +67,10 @@ const NAMES: &[&str] = &[
     "dm_bufio",
     "dm_verity",
     "reed_solomon",
+    // encrypted state
+    "dm_crypt",
+    "xts",
+    "aesni_intel",
     "sha256_generic",
     "sha256_ssse3",
     "erofs",

@@ -377,6 +377,7 @@ pub async fn build(request: &Request, reporter: &mut dyn Reporter) -> Result<Sum
             core: BIOS_CORE.into(),
         }),
         disks: template.disks.clone(),
+        state: template.state,
     };
     let channel = Channel { version: contracts::VERSION, image_version: image_version.clone() };
     let manifest_file = write_json(work.path(), "manifest.json", &manifest)?;
@@ -531,6 +532,7 @@ fn machine_config(template: &MachineTemplate, image_version: &str) -> MachineCon
         image_version: image_version.to_owned(),
         data_disks: template.data_disks.clone(),
         persist: template.persist.iter().cloned().collect(),
+        state: template.state,
         state_formats: template.state_formats.clone(),
         late_files: late_files(template),
         late_parameters: template.late_parameters.clone(),

@@ -11,7 +11,7 @@ use crate::{
 use std::path::{Path, PathBuf};
 
 /// What is installed on top of Debian's essential packages.
-pub const PACKAGES: [&str; 17] = [
+pub const PACKAGES: [&str; 22] = [
     "cryptsetup-bin",
     "dosfstools",
     "e2fsprogs",
@@ -19,10 +19,16 @@ pub const PACKAGES: [&str; 17] = [
     "grub-pc-bin",
     "ipxe",
     "kmod",
+    // What systemd-cryptenroll and its part of cryptsetup open by name to speak with a TPM.
+    "libtss2-esys-3.0.2-0t64",
+    "libtss2-mu-4.0.1-0t64",
+    "libtss2-rc0t64",
+    "libtss2-tcti-device0t64",
     "mtools",
     "python3-pefile",
     "qemu-utils",
     "systemd-boot-efi",
+    "systemd-cryptsetup",
     "systemd-ukify",
     "udev",
     "util-linux",

@@ -59,6 +59,7 @@ impl Shop {
             registrar_ca: "region/ca.pem".into(),
             bios: None,
             disks: contracts::disks::DiskPolicy::default(),
+            state: Default::default(),
         };
         self.archive = made.archive.clone();
         let file = |name: &str, content: Vec<u8>| {

@@ -59,6 +59,7 @@ async fn publish(place: &Place, keys: &keys::Keys, version: &str, channel: &str,
         registrar_ca: "ca".into(),
         bios: None,
         disks: contracts::disks::DiskPolicy::default(),
+        state: Default::default(),
     };
     let json = |value: Value| value.to_string().into_bytes();
     let channel_file = Channel { version: contracts::VERSION, image_version: version.into() };

@@ -68,6 +68,7 @@ pub(crate) fn compose(documents: &Documents, problems: &mut Problems) -> Option<
         users: Default::default(),
         egress: None,
         persist: Default::default(),
+        state: state_format::policy(template.document.spec.state),
         state_formats: state_format::read(template, problems),
         disks: disks::read(template, &values, problems),
         data_disks: problems.keep(data_disks(template, &values)).flatten(),

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 mod parts;
 
 pub use parts::{
-    ContainerImageSpec, DiskSpec, DisksSpec, EgressRuleSpec, EgressSpec, SeveralSpec, StateFormatSpec, UserSpec,
+    ContainerImageSpec, DiskSpec, DisksSpec, EgressRuleSpec, EgressSpec, EncryptionSpec, SeveralSpec, StateFormatSpec,
+    StateSpec, UserSpec, WithoutTpmSpec,
 };
 
 /// `kind: MachineTemplate`.
@@ -53,6 +54,9 @@ pub struct TemplateSpec {
     /// Disks for the data of the machine's role.
     #[serde(default)]
     pub data_disks: Option<DataDisksSpec>,
+    /// Whether the state partition is encrypted; it is not, when this is left out.
+    #[serde(default)]
+    pub state: StateSpec,
     /// What is kept over updates, and whether an older version of the software can read it.
     #[serde(default)]
     pub state_formats: Vec<StateFormatSpec>,

@@ -1,13 +1,30 @@
-//! What a machine keeps over updates, and whether software can go back to an older version of it.
+//! What a machine keeps over updates: whether it is encrypted, and whether software can go back to an older version of it.
 
 use crate::{
     compose::{Checked, Named},
     error::Problems,
-    shapes::{StateFormatSpec, TemplateDocument},
+    shapes::{EncryptionSpec, StateFormatSpec, StateSpec, TemplateDocument, WithoutTpmSpec},
     validate,
     yaml::Source,
 };
-use contracts::machine::StateFormat;
+use contracts::{
+    machine::StateFormat,
+    state::{Encryption, StatePolicy, WithoutTpm},
+};
+
+/// Whether the state partition is encrypted.
+pub(crate) fn policy(spec: StateSpec) -> StatePolicy {
+    StatePolicy {
+        encryption: match spec.encryption {
+            EncryptionSpec::None => Encryption::None,
+            EncryptionSpec::Tpm => Encryption::Tpm,
+        },
+        without_tpm: match spec.without_tpm {
+            WithoutTpmSpec::Refuse => WithoutTpm::Refuse,
+            WithoutTpmSpec::Clear => WithoutTpm::Clear,
+        },
+    }
+}
 
 /// The template's list; each path once.
 pub(crate) fn read(template: &Named<TemplateDocument>, problems: &mut Problems) -> Vec<StateFormat> {

@@ -3,6 +3,7 @@
 use contracts::{
     disks::DiskPolicy,
     machine::{DataDisks, JoinConfig, StateFormat},
+    state::StatePolicy,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,6 +56,8 @@ pub struct MachineTemplate {
     pub egress: Option<Egress>,
     /// Folders that are kept on the state partition.
     pub persist: BTreeSet<String>,
+    /// Whether the state partition is encrypted.
+    pub state: StatePolicy,
     /// What is kept there, and whether older software can read it.
     pub state_formats: Vec<StateFormat>,
     /// Which disk may get the system.

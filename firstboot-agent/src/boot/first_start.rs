@@ -4,7 +4,9 @@
 use crate::{
     console,
     disk::{layout::Role, table::Target},
-    efi, facts,
+    efi,
+    encryption::plan::{self, Existing},
+    facts,
     install::{
         esp,
         state::{self, Mounted},
@@ -27,9 +29,10 @@ pub(super) fn make_state(disk: &str) -> Result<()> {
     let (bytes, sector_bytes) = facts::disk_size(disk).context("the disk has no size")?;
     let mut target = Target::device(&Path::new("/dev").join(disk), bytes, sector_bytes)?;
     let (record, ca) = read_record(&target.node(Role::Esp)?)?;
+    let plan = plan::decide(record.state, facts::gather(false).tpm.as_ref(), Existing::Nothing)?;
     target.take_whole_disk()?;
     let node = target.node(Role::State)?;
-    state::make(&node)?;
+    let node = state::make_as(plan, &node)?;
     state::fill(&node, &ca, &record)?;
     target.complete_state()?;
     // Firmware starts this disk without an entry too, as it just did: by the fallback path.

@@ -13,13 +13,20 @@ use crate::{
         layout::{IN_PROGRESS, Role},
         table::{has_room_for_ours, partition_node},
     },
-    durable, facts,
+    durable,
+    encryption::{
+        luks,
+        plan::{LOCKED, Refusal},
+        tpm,
+    },
+    facts,
     install::state,
     slots, verity,
 };
 use anyhow::{Context, Result, ensure};
 use contracts::{
     enrollment::NodeFile,
+    install::InstallRecord,
     late,
     machine::{MACHINE_CONFIG_PATH, MachineConfig},
     manifest,
@@ -132,9 +139,10 @@ pub fn find(loader_partition: Uuid, root_hash: &str) -> Result<Option<Slot>> {
 pub fn start(slot: &Slot, root_hash: &str, built_at: OffsetDateTime) -> Result<Infallible, Trouble> {
     console::line("starting the installed system");
     if let Some(disk) = &slot.unmade {
-        first_start::make_state(disk).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
+        first_start::make_state(disk).map_err(|error| Trouble { place: place_of(&error), error, unfinished: 0 })?;
     }
-    let unfinished = mount_state(slot).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
+    let (state, encrypted) = open_state(slot)?;
+    let unfinished = mount_state(&state).map_err(|error| Trouble { place: Place::Start, error, unfinished: 0 })?;
     let ours = Path::new(EARLY_STATE).join("shelfboot");
     // Below the floor no certificate would be valid yet. With a wrong clock the start still goes on.
     if let Err(error) = clock::at_least(clock::floor_of_installed(&ours, built_at)) {
@@ -148,14 +156,49 @@ pub fn start(slot: &Slot, root_hash: &str, built_at: OffsetDateTime) -> Result<I
         check(slot, root_hash).map_err(|error| Trouble { place: Place::Root, error, unfinished })?;
         console::line("the disk holds exactly what was installed");
     }
-    hand_over(slot, root_hash, &begun).map_err(|error| Trouble { place: Place::Start, error, unfinished })
+    if encrypted && let Err(error) = say_owner(slot, &ours) {
+        console::line(&format!("whose state this is cannot be said in its header: {error:#}"));
+    }
+    let handed_over = hand_over(slot, root_hash, &begun, encrypted);
+    handed_over.map_err(|error| Trouble { place: place_of(&error), error, unfinished })
+}
+
+fn place_of(error: &anyhow::Error) -> Place {
+    error.downcast_ref::<Refusal>().map_or(Place::Start, |refusal| Place::State(refusal.code()))
+}
+
+/// Where the state can be mounted, and whether it is encrypted. From here on the TPM gives out no key of any state.
+fn open_state(slot: &Slot) -> Result<(PathBuf, bool), Trouble> {
+    let trouble = |place, error| Trouble { place, error, unfinished: 0 };
+    let encrypted = luks::is_luks(&slot.state);
+    let node = if encrypted {
+        let opened = luks::open(&slot.state);
+        opened.map_err(|e| trouble(Place::State(LOCKED), anyhow::Error::msg(luks::locked(&format!("{e:#}")))))?
+    } else {
+        slot.state.clone()
+    };
+    match tpm::close_the_door() {
+        Ok(()) => {}
+        Err(error) if encrypted => return Err(trouble(Place::Start, error)),
+        Err(error) => console::line(&format!("{error:#}")),
+    }
+    if encrypted {
+        console::line("the state is encrypted; the TPM has opened it");
+    }
+    Ok((node, encrypted))
+}
+
+/// A machine that was installed without its store has an owner now.
+fn say_owner(slot: &Slot, ours: &Path) -> Result<()> {
+    let record: InstallRecord = serde_json::from_slice(&fs::read(ours.join(InstallRecord::FILE))?)?;
+    record.owner.map_or(Ok(()), |owner| luks::say_owner(&slot.state, &owner))
 }
 
 /// Mounts the state partition for the time before there is a root, marks that a start has begun, and tells how many
 /// starts before it did not come to their end.
-fn mount_state(slot: &Slot) -> Result<u32> {
+fn mount_state(node: &Path) -> Result<u32> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at(&slot.state.to_string_lossy(), Path::new(EARLY_STATE), "ext4", flags, None)?;
+    mount_at(&node.to_string_lossy(), Path::new(EARLY_STATE), "ext4", flags, None)?;
     start_mark::begin(&Path::new(EARLY_STATE).join("shelfboot"))
 }
 
@@ -166,7 +209,7 @@ fn check(slot: &Slot, root_hash: &str) -> Result<()> {
     verity::verify(&data, &tree, verity::data_bytes(&data, &tree)?, root_hash, &|_| ())
 }
 
-fn hand_over(slot: &Slot, root_hash: &str, begun: &slots::start::Start) -> Result<Infallible> {
+fn hand_over(slot: &Slot, root_hash: &str, begun: &slots::start::Start, encrypted: bool) -> Result<Infallible> {
     let root = Path::new(SYSROOT);
     verity::open(&slot.data, &slot.tree, root_hash)?;
     mount_at("/dev/mapper/root", root, "erofs", MsFlags::MS_RDONLY, None)?;
@@ -174,6 +217,10 @@ fn hand_over(slot: &Slot, root_hash: &str, begun: &slots::start::Start) -> Resul
         .context("moving the state partition below the root")?;
 
     let config: MachineConfig = contracts::read(&fs::read(below(root, MACHINE_CONFIG_PATH)?)?)?;
+    // The root is verified, so this is the template's own word: nobody puts state in the clear in the place of the machine's.
+    if config.state.demands_encryption() && !encrypted {
+        return Err(Refusal::InTheClear.into());
+    }
     compose_etc(root, &config)?;
     for path in &config.persist {
         persist(root, path).with_context(|| format!("binding {path} from the state partition"))?;

@@ -21,6 +21,8 @@ pub(super) enum Place {
     Root,
     /// The wrong version was started.
     Version,
+    /// The state is not what it should be; the code says how.
+    State(&'static str),
     /// Anything else on the way to systemd.
     Start,
 }
@@ -38,14 +40,14 @@ impl Trouble {
     fn step(&self) -> Step {
         match self.place {
             Place::Root => Step::Verify,
-            Place::Version | Place::Start => Step::Restart,
+            Place::Version | Place::State(_) | Place::Start => Step::Restart,
         }
     }
 
     fn what(&self) -> &'static str {
         match self.place {
             Place::Root => "checking what is on the disk",
-            Place::Version | Place::Start => "starting the installed system",
+            Place::Version | Place::State(_) | Place::Start => "starting the installed system",
         }
     }
 
@@ -59,6 +61,7 @@ impl Trouble {
                     self.error
                 ),
             ),
+            Place::State(code) => Failure::new(code, format!("{:#}", self.error)),
             Place::Version => Failure::new("wrong-version", format!("{:#}", self.error)),
             Place::Start => {
                 Failure::new("start-failed", format!("the installed system could not be started: {:#}", self.error))
@@ -68,7 +71,11 @@ impl Trouble {
 
     /// A disk that stays damaged must not fill the region with events.
     fn wait(&self) -> Duration {
-        let wait = FIRST_WAIT.saturating_mul(1 << self.unfinished.min(10)).min(LONGEST_WAIT);
+        let wait = match self.place {
+            // Starts are counted in the state. What is wrong with it is hardly over in a minute.
+            Place::State(_) => LONGEST_WAIT,
+            _ => FIRST_WAIT.saturating_mul(1 << self.unfinished.min(10)).min(LONGEST_WAIT),
+        };
         wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
     }
 }

@@ -86,12 +86,14 @@ fn is_cut_off(disk: &Device, scan: &Scan, sector_bytes: u32) -> bool {
     let ours = begun && disk.fill(0, &mut code).is_ok() && code.starts_with(&NOT_BOOTABLE);
     let partitions = divide(disk.length(), sector_bytes).unwrap_or_default();
     let Some(state) = partitions.iter().find(|partition| partition.role == Role::State) else { return false };
-    // ext4's magic number.
-    let mut magic = [0; 2];
-    let at = state.first * u64::from(sector_bytes) + 1024 + 56;
+    // The magic numbers of ext4, and of both headers of LUKS2.
+    let at = state.first * u64::from(sector_bytes);
+    let nothing = |inside: u64| {
+        let mut magic = [0; 2];
+        disk.fill(at + inside, &mut magic).is_ok() && magic == [0; 2]
+    };
     ours && code[NOT_BOOTABLE.len()..].iter().all(|byte| *byte == 0)
-        && disk.fill(at, &mut magic).is_ok()
-        && magic == [0; 2]
+        && [0, 1024 + 56, 16 << 10].into_iter().all(nothing)
 }
 
 fn with_owner(ours: DiskContent, device: &Path) -> DiskContent {

@@ -14,7 +14,12 @@ use super::{
 use crate::{
     boot, console,
     disk::{layout::Role, plan::Identity, table::Target},
-    efi, facts,
+    efi,
+    encryption::{
+        luks,
+        plan::{self as encryption, Existing, Plan},
+    },
+    facts,
     failure::{Coded, Failure},
     image,
     logs::{Teller, kept},
@@ -27,14 +32,20 @@ use contracts::{
     VERSION,
     assignment::{Action, Assignment, BootMode, ImageRef, MachineReport},
     disks::DiskPolicy,
-    facts::{DiskContent, MachineFacts, Owner},
+    facts::{DiskContent, MachineFacts, Owner, Tpm},
     fleet::WipePermit,
     install::InstallRecord,
     manifest::{ImageManifest, TrustFloor},
     network::NetworkConfig,
+    state::StatePolicy,
     step::Step,
 };
-use std::{convert::Infallible, fs::File, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// How long the last outcomes may take to reach netboot before the restart; netboot counts the install permit as
@@ -53,6 +64,10 @@ pub async fn attempt(
     permission: &mut Permission,
 ) -> Result<Infallible, Failure> {
     let attempt = reporter.attempt();
+    // What the try before has opened would make its disk one that is in use.
+    if let Err(error) = luks::close() {
+        console::line(&format!("the encrypted state of the try before stays open: {error:#}"));
+    }
     let way = reporter.step(Step::Network, "looking for the store's boot service", way::find(floor, origin)).await?;
     if let Way::Store(lan) = &way {
         reporter.connect(lan.netboot.clone(), &lan.mac);
@@ -77,25 +92,27 @@ pub async fn attempt(
         }
     };
     let chosen = reporter.step(Step::Plan, "choosing the disk", async {
+        // Before anything is written: a machine that cannot keep its data as its template says is none for it.
+        encryption::decide(manifest.state, facts.tpm.as_ref(), Existing::Nothing).map_err(refused)?;
         let permits = permission.look(&assignment, &facts, &repository).await?;
         choose_disk(&facts, &manifest.disks, &me, permission, &permits).await
     });
     let (mut target, content, permit) = chosen.await?;
-    let divided = partition(&mut target, &content, &me, permit.as_ref(), teller);
-    reporter.step(Step::Partition, "dividing the disk", divided).await?;
+    let wanted = Wanted { policy: manifest.state, tpm: facts.tpm.as_ref(), me: &me };
+    let divided = partition(&mut target, &content, &wanted, permit.as_ref(), teller);
+    let state_node = reporter.step(Step::Partition, "dividing the disk", divided).await?;
     if permit.is_some() {
         permission.used();
     }
     let installed = async {
         reporter.step(Step::Install, "fetching the system", install(reporter, &sources, &manifest, &target)).await?;
-        let verified = verify(reporter, &repository, &manifest, &mut target, (attempt, owner), way.network());
+        let places = (&mut target, state_node.as_path());
+        let verified = verify(reporter, &repository, &manifest, places, (attempt, owner), way.network());
         reporter.step(Step::Verify, "checking what is on the disk", verified).await
     };
     if let Err(failure) = installed.await {
-        if !teller.tell().await
-            && let Ok(node) = target.node(Role::State)
-        {
-            kept::keep_on(&node, teller);
+        if !teller.tell().await {
+            kept::keep_on(&state_node, teller);
         }
         return Err(failure);
     }
@@ -105,14 +122,11 @@ pub async fn attempt(
     }
     reporter.started(Step::Restart, "starting from the disk");
     let told = matches!(way, Way::Store(_)) && reporter.flush(FLUSH_LIMIT).await;
-    if !told && let Err(error) = target.node(Role::State).and_then(|node| state::keep_events(&node, &reporter.unsent()))
-    {
+    if !told && let Err(error) = state::keep_events(&state_node, &reporter.unsent()) {
         console::line(&format!("what happened so far cannot be kept for the store: {error:#}"));
     }
-    if !(told && teller.tell().await)
-        && let Ok(node) = target.node(Role::State)
-    {
-        kept::keep_on(&node, teller);
+    if !(told && teller.tell().await) {
+        kept::keep_on(&state_node, teller);
     }
     drop(target);
     boot::restart()
@@ -176,21 +190,35 @@ async fn choose_disk(
     Ok(((target, disk.content.clone(), permit), plan.why))
 }
 
+/// What the state is to be, and whose.
+#[derive(Debug)]
+struct Wanted<'a> {
+    policy: StatePolicy,
+    tpm: Option<&'a Tpm>,
+    me: &'a Identity,
+}
+
+fn refused(refusal: encryption::Refusal) -> Failure {
+    Failure::new(refusal.code(), refusal.to_string())
+}
+
+/// Returns the node on which the state can be mounted.
 async fn partition(
     target: &mut Target,
     content: &DiskContent,
-    me: &Identity,
+    wanted: &Wanted<'_>,
     permit: Option<&WipePermit>,
     teller: &Teller,
-) -> Result<((), String), Failure> {
+) -> Result<(PathBuf, String), Failure> {
     // Only a half install may hold state; on a blank disk it would be what is left of somebody who has gone.
     let half = permit.is_none() && matches!(content, DiskContent::HalfInstall { .. });
     let in_its_place = target.is_in_its_place(Role::State);
-    if half && !in_its_place && target.node(Role::State).is_ok_and(|node| state::look(&node) != Found::Nothing) {
+    if half && !in_its_place && target.node(Role::State).is_ok_and(|node| state::look(&node).found != Found::Nothing) {
         let words = "state on the disk lies where this version would not look for it; nothing was written. Install the \
                      version that was there before";
         return Err(Failure::new("layout-changed", words));
     }
+    luks::close().code("partition")?;
     if permit.is_some() {
         target.forget_what_was_there().code("partition")?;
     }
@@ -198,30 +226,48 @@ async fn partition(
     // about where the state is.
     target.write_in_progress().code("partition")?;
     let node = target.node(Role::State).code("partition")?;
-    let keeps_state = half && in_its_place && keeps_state(&node, me)?;
+    let look = (half && in_its_place).then(|| state::look(&node));
+    if let Some(look) = &look {
+        is_mine(&look.found, wanted.me)?;
+        teller.inherit(kept::take_from(&look.node));
+    }
+    let found = look.filter(|look| look.found != Found::Nothing);
+    let existing = match &found {
+        None => Existing::Nothing,
+        Some(look) if look.encrypted => Existing::Opened,
+        Some(_) => Existing::Clear,
+    };
+    let plan = encryption::decide(wanted.policy, wanted.tpm, existing).map_err(refused)?;
     let esp = target.node(Role::Esp).code("partition")?;
     esp::make(&esp).code("partition")?;
-    if half && in_its_place {
-        teller.inherit(kept::take_from(&node));
-    }
-    if !keeps_state {
-        state::make(&node).code("partition")?;
-    }
-    let kept = if keeps_state { "; this machine's state on it is as it was" } else { "" };
+    let made = state::make_as(plan, &node);
+    let node = match (made.code("partition")?, &found) {
+        (_, Some(look)) => look.node.clone(),
+        (node, None) => node,
+    };
+    let kept = match (plan, existing) {
+        (Plan::Keep, Existing::Opened) => "; this machine's encrypted state on it is as it was",
+        (Plan::Keep, _) => "; this machine's state on it is as it was",
+        (Plan::MakeEncrypted, _) => "; its state is encrypted, and this machine's TPM opens it",
+        (Plan::MakeClear, _) => "",
+    };
     let used = permit.map_or_else(String::new, |permit| format!("; permit {} of {} is used up", permit.id, permit.by));
-    Ok(((), format!("the disk is divided; nothing on it can start yet{kept}{used}")))
+    Ok((node, format!("the disk is divided; nothing on it can start yet{kept}{used}")))
 }
 
 /// Whether the state on a half install is this machine's. What was ever used is not made anew.
-fn keeps_state(node: &Path, me: &Identity) -> Result<bool, Failure> {
-    match state::look(node) {
-        Found::Nothing => Ok(false),
-        Found::Of(owner) if me.is(&owner) => Ok(true),
-        Found::Of(owner) => {
+fn is_mine(found: &Found, me: &Identity) -> Result<(), Failure> {
+    match found {
+        Found::Nothing => Ok(()),
+        Found::Of(owner) if me.is(owner) => Ok(()),
+        Found::Locked(owner, why) if owner.as_ref().is_none_or(|owner| me.is(owner)) => {
+            Err(Failure::new(encryption::LOCKED, luks::locked(why)))
+        }
+        Found::Of(owner) | Found::Locked(Some(owner), _) => {
             let words = format!("the disk holds state of another machine ({} of store {})", owner.machine, owner.store);
             Err(Failure::new("foreign-data", format!("{words}; it was not touched. Use an empty disk")))
         }
-        Found::Unreadable => {
+        Found::Unreadable | Found::Locked(None, _) => {
             let words = "the disk holds a machine's state that cannot be read; it was not touched. Use an empty disk, and \
                          keep this one for support";
             Err(Failure::new("state-unreadable", words))
@@ -269,7 +315,7 @@ async fn verify(
     reporter: &Reporter,
     repository: &Repository,
     manifest: &ImageManifest,
-    target: &mut Target,
+    (target, state_node): (&mut Target, &Path),
     (attempt, owner): (Uuid, Option<Owner>),
     network: Option<&NetworkConfig>,
 ) -> Result<((), String), Failure> {
@@ -293,10 +339,13 @@ async fn verify(
     // what starts it. A disk that says complete can start, whenever the power goes; one that starts sooner is an installer.
     let ca = repository.target(&manifest.registrar_ca).await.code("registrar-ca")?;
     let record = InstallRecord::new(manifest, Some(attempt), repository.versions(), owner);
-    let node = target.node(Role::State).code("state")?;
-    state::fill(&node, &ca, &record).code("state")?;
+    state::fill(state_node, &ca, &record).code("state")?;
+    let partition = target.node(Role::State).code("state")?;
+    if let Some(owner) = record.owner.as_ref().filter(|_| luks::is_luks(&partition)) {
+        luks::say_owner(&partition, owner).code("state")?;
+    }
     if let Some(network) = network {
-        state::keep_network(&node, network).code("state")?;
+        state::keep_network(state_node, network).code("state")?;
     }
     let uki = repository.target(&manifest.uki).await.code("boot-files")?;
     let esp = target.node(Role::Esp).code("boot-files")?;

@@ -1,7 +1,12 @@
 //! The state partition: what survives a reinstall of the root.
 
 use super::esp;
-use crate::{boot::start_mark, durable, slots};
+use crate::{
+    boot::start_mark,
+    durable,
+    encryption::{luks, plan::Plan},
+    slots,
+};
 use anyhow::{Context, Result};
 use contracts::{event::Event, facts::Owner, install::InstallRecord, network::NetworkConfig};
 use nix::mount::{MsFlags, mount, umount};
@@ -21,6 +26,22 @@ pub fn make(node: &Path) -> Result<()> {
         "mkfs.ext4",
         &["-q", "-F", "-L", "shelfboot-state", "-E", "lazy_itable_init=1,nodiscard", &node.to_string_lossy()],
     )
+}
+
+/// Makes the state as planned; where it is kept, nothing happens. Returns the node to mount.
+///
+/// # Errors
+/// With what the tools said.
+pub fn make_as(plan: Plan, node: &Path) -> Result<PathBuf> {
+    match plan {
+        Plan::Keep => {}
+        Plan::MakeClear => {
+            luks::close()?;
+            make(node)?;
+        }
+        Plan::MakeEncrypted => return luks::make(node, make),
+    }
+    Ok(node.to_owned())
 }
 
 /// Writes what the installed system needs to begin.
@@ -71,6 +92,9 @@ pub fn keep_events(node: &Path, events: &[Event]) -> Result<()> {
 /// may be somebody else's.
 #[must_use]
 pub fn owner(node: &Path) -> Option<Owner> {
+    if luks::is_luks(node) {
+        return luks::header(node).ok().filter(|header| header.finished)?.owner;
+    }
     let mounted = Mounted::untouched(node, "ext4").ok()?;
     let record = fs::read(mounted.path().join("shelfboot").join(InstallRecord::FILE)).ok()?;
     serde_json::from_slice::<InstallRecord>(&record).ok()?.owner
@@ -86,12 +110,40 @@ pub enum Found {
     Of(Owner),
     /// Something was there, and cannot be read or says of nobody.
     Unreadable,
+    /// An encrypted volume that this machine's TPM does not open, and why; the header names this owner.
+    Locked(Option<Owner>, String),
+}
+
+/// What [`look`] saw.
+#[derive(Debug)]
+pub struct Look {
+    /// What is there.
+    pub found: Found,
+    /// Where it can be mounted: an encrypted volume is open now.
+    pub node: PathBuf,
+    /// It is encrypted.
+    pub encrypted: bool,
 }
 
 /// Looks before the partition is made anew: an interrupted reinstall may have left a journal, and what a look without it
 /// took for nothing may be a machine's identity and data.
 #[must_use]
-pub fn look(node: &Path) -> Found {
+pub fn look(node: &Path) -> Look {
+    if !luks::is_luks(node) {
+        return Look { found: look_at(node), node: node.to_owned(), encrypted: false };
+    }
+    let (found, node) = match luks::header(node) {
+        Err(_) => (Found::Unreadable, node.to_owned()),
+        Ok(header) if !header.finished => (Found::Nothing, node.to_owned()),
+        Ok(header) => match luks::open(node) {
+            Ok(opened) => (look_at(&opened), opened),
+            Err(error) => (Found::Locked(header.owner, format!("{error:#}")), node.to_owned()),
+        },
+    };
+    Look { found, node, encrypted: true }
+}
+
+fn look_at(node: &Path) -> Found {
     match Mounted::new(node, "ext4") {
         Ok(mounted) => {
             let ours = mounted.path().join("shelfboot");

@@ -13,6 +13,11 @@ pub fn advice(code: &str) -> &'static str {
         "foreign-data" | "state-unreadable" | "layout-changed" => {
             "Do not throw this disk away: somebody may need what is on it. Put in an empty disk, or call support."
         }
+        "state-locked" => {
+            "If this disk comes from another machine, put it back there. Otherwise call support. Do not throw it away."
+        }
+        "no-tpm" => "Use another spare, or call support: this machine has no TPM, or it is switched off.",
+        "state-in-the-clear" => "Put in an empty disk, or call support. Do not throw the disk away.",
         "already-installed" => "Put in an empty disk, or call support.",
         "sector-size" | "no-bios-image" => "Call support: this machine's firmware has to be switched to UEFI.",
         "too-long" | "disk-busy" | "partition" | "boot-entry" | "boot-files" | "state" | "verify" | "root-damaged" => {

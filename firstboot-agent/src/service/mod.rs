@@ -3,6 +3,7 @@
 
 pub mod data_disks;
 pub mod enroll;
+mod escrow;
 pub mod identity;
 pub mod join;
 pub mod region;
@@ -159,6 +160,7 @@ async fn become_member(machine: &mut Machine, reporter: &Reporter, slots: &Watch
     if let Err(error) = clock::vouched_for(Path::new(STATE)) {
         console::line(&format!("the time cannot be written down: {error:#}"));
     }
+    escrow::hand_over(&region, Path::new(STATE)).await;
     let joined = reporter.step(Step::Join, "joining the cluster", join::join(machine, &region, enrolled));
     let request = joined.await?;
     let ready = reporter.step(Step::Ready, "waiting until the cluster reports this machine ready", async {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use contracts::{
     assignment::{Assignment, RegistrarEndpoint},
     enrollment::{Enrollment, EnrollmentRequest},
+    state::RecoveryKey,
 };
 use reqwest::Client;
 use rustls::{ClientConfig, RootCertStore, version::TLS13};
@@ -30,7 +31,7 @@ pub fn answers() -> bool {
 }
 
 /// A way to the registrar.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Region(Vec<(String, Client)>);
 
 impl Region {
@@ -82,14 +83,33 @@ impl Region {
         self.call(|client, base| client.get(format!("{base}/v1/enrollments/{id}"))).await
     }
 
-    /// Tries the endpoints in order.
+    /// Hands over the key that opens this machine's state; afterwards it is on the registrar's disk.
+    ///
+    /// # Errors
+    /// When no endpoint takes it.
+    pub async fn keep_recovery_key(&self, key: &RecoveryKey) -> Result<()> {
+        let body = serde_json::to_vec(key)?;
+        let call = self.bytes(|client, base| {
+            client
+                .post(format!("{base}/v1/recovery-keys"))
+                .header("Content-Type", "application/json")
+                .body(body.clone())
+        });
+        call.await.map(|_| ())
+    }
+
     async fn call(&self, request: impl Fn(&Client, &str) -> reqwest::RequestBuilder) -> Result<Enrollment> {
+        Ok(contracts::read(&self.bytes(request).await?)?)
+    }
+
+    /// Tries the endpoints in order.
+    async fn bytes(&self, request: impl Fn(&Client, &str) -> reqwest::RequestBuilder) -> Result<Vec<u8>> {
         let mut last = None;
         for (base, client) in &self.0 {
             match request(client, base).send().await {
                 Ok(answer) => {
                     ANSWERS.store(true, Ordering::Relaxed);
-                    return Ok(contracts::read(&client::body(answer).await?)?);
+                    return Ok(client::body(answer).await?.to_vec());
                 }
                 Err(error) => last = Some(anyhow::Error::from(error).context(format!("calling the registrar {base}"))),
             }

@@ -1,7 +1,10 @@
 //! Looks at an installed machine. Nothing is changed.
 
-use super::{Look, Mount};
-use crate::boot::installed::{self, Node, STATE};
+use super::{Look, Mount, State};
+use crate::{
+    boot::installed::{self, Node, STATE},
+    encryption::KEY_FILE,
+};
 use anyhow::{Context, Result};
 use contracts::{
     enrollment::NodeFile,
@@ -63,6 +66,11 @@ pub fn look(root: &Path, config: &MachineConfig) -> Result<Look> {
         wanted: wanted.collect(),
         persist: config.persist.iter().map(|path| (path.clone(), mounts.contains_key(path))).collect(),
         certificates: certificates.collect(),
+        state: State {
+            encrypted: mounts.get("/state").is_some_and(|m| target_of(root, &m.source).as_deref() == Some("LUKS2")),
+            demanded: config.state.demands_encryption(),
+            recovery_key_here: below(root, STATE).join(KEY_FILE).exists(),
+        },
     })
 }
 

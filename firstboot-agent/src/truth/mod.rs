@@ -27,6 +27,20 @@ pub struct Look {
     pub persist: BTreeMap<String, bool>,
     /// Certificates of the join by path, with the end of their time; `None` where one cannot be read.
     pub certificates: BTreeMap<String, Option<OffsetDateTime>>,
+    /// The state partition.
+    pub state: State,
+}
+
+/// Whether the state is encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// It is in a LUKS2 volume.
+    pub encrypted: bool,
+    /// The template allows nothing else.
+    pub demanded: bool,
+    /// The registrar does not have the recovery key yet.
+    pub recovery_key_here: bool,
 }
 
 /// One line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
@@ -100,6 +114,20 @@ pub fn findings(look: &Look, now: OffsetDateTime) -> Vec<Finding> {
             "restart the machine; if this comes back, look at its console for why",
         );
     }
+    if look.state.demanded && !look.state.encrypted {
+        add(
+            "state-in-the-clear",
+            "the state partition is not encrypted, and the template wants it to be".into(),
+            "install this machine anew on an empty disk: what is in the clear is not encrypted afterwards",
+        );
+    }
+    if look.state.recovery_key_here {
+        add(
+            "recovery-key-here",
+            "the registrar has not taken the recovery key of the state yet: without its TPM nobody could read this disk".into(),
+            "it is handed over by itself once the region answers; see the console for why it did not",
+        );
+    }
     for (path, end) in &look.certificates {
         match end {
             None => {
@@ -141,6 +169,7 @@ mod tests {
             wanted,
             persist: BTreeMap::from([("/var".into(), true)]),
             certificates: BTreeMap::from([("/etc/kubernetes/node.crt".into(), Some(NOW + Duration::days(90)))]),
+            state: State { encrypted: true, demanded: true, recovery_key_here: false },
         }
     }
 
@@ -192,6 +221,8 @@ mod tests {
             }),
             ["not-persistent"]
         );
+        assert_eq!(with(&|l| l.state.encrypted = false), ["state-in-the-clear"]);
+        assert_eq!(with(&|l| l.state.recovery_key_here = true), ["recovery-key-here"]);
         let certificate = |end: Option<OffsetDateTime>| {
             with(&|l| {
                 l.certificates.insert("/c".into(), end);

@@ -1,6 +1,6 @@
 //! `firstboot-agent check` and `firstboot-agent status`, for people and for machines.
 
-use super::{Finding, findings, look};
+use super::{Finding, State, findings, look};
 use anyhow::{Context as _, Result};
 use contracts::{event::StepStatus, install::InstallRecord, step::Step};
 use serde::{Deserialize, Serialize};
@@ -53,11 +53,12 @@ pub fn check(json: bool) -> Result<(String, bool)> {
     if ok {
         let _ = write!(
             text,
-            "This machine is as {} {} says: a verified root, {} files of its configuration, {} certificates.",
+            "This machine is as {} {} says: a verified root, {} files of its configuration, {} certificates, its state {}.",
             config.template,
             config.image_version,
             seen.wanted.len(),
-            seen.certificates.len()
+            seen.certificates.len(),
+            if seen.state.encrypted { "encrypted" } else { "in the clear" }
         );
     }
     Ok((text.trim_end().to_owned(), ok))
@@ -75,6 +76,7 @@ struct Status {
     boot_id: Option<String>,
     up_seconds: Option<u64>,
     ready: bool,
+    state: State,
     steps: Words,
     findings: Vec<Finding>,
 }
@@ -86,7 +88,8 @@ struct Status {
 pub fn status(json: bool) -> Result<String> {
     let root = Path::new("/");
     let config = look::machine_config(root)?;
-    let findings = findings(&look::look(root, &config)?, OffsetDateTime::now_utc());
+    let seen = look::look(root, &config)?;
+    let findings = findings(&seen, OffsetDateTime::now_utc());
     let record = fs::read(Path::new(crate::boot::installed::STATE).join(InstallRecord::FILE)).ok();
     let owner = record.and_then(|bytes| serde_json::from_slice::<InstallRecord>(&bytes).ok()).and_then(|r| r.owner);
     let text = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
@@ -101,6 +104,7 @@ pub fn status(json: bool) -> Result<String> {
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         up_seconds: text("/proc/uptime").and_then(|t| t.split('.').next()?.parse().ok()),
         ready: steps.get(&Step::Ready).is_some_and(|word| word.status == StepStatus::Done),
+        state: seen.state,
         steps,
         findings,
     };
@@ -120,6 +124,7 @@ fn words(status: &Status) -> String {
     row("MAC", status.mac.clone());
     row("kernel", status.kernel.clone());
     row("up", status.up_seconds.map(|s| format!("{} h {} min", s / 3600, s / 60 % 60)));
+    row("state", Some(if status.state.encrypted { "encrypted; the TPM opens it" } else { "in the clear" }.into()));
     row("member", Some(if status.ready { "yes, ready" } else { "not yet" }.into()));
     for (step, word) in &status.steps {
         let code = word.code.as_ref().map_or(String::new(), |code| format!(" (code {code})"));
@@ -156,6 +161,7 @@ mod tests {
             boot_id: None,
             up_seconds: Some(3725),
             ready: false,
+            state: State { encrypted: true, ..State::default() },
             steps: Words::from([(Step::Enroll, word.clone())]),
             findings: vec![],
         };

@@ -105,6 +105,7 @@ impl Shop {
             boot_loader: "boot".into(),
             registrar_ca: "ca".into(),
             disks: contracts::disks::DiskPolicy::default(),
+            state: Default::default(),
         };
         let roles = RoleVersions { targets: 5, snapshot: 5, timestamp: 5 };
         let floor = TrustFloor {

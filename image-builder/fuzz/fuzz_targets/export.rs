@@ -44,6 +44,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         registrar_ca: String::new(),
         bios: None,
         disks: contracts::disks::DiskPolicy::default(),
+        state: Default::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let _ = runtime.block_on(unpack::check(&path, &manifest));

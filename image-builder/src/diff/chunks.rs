@@ -99,6 +99,7 @@ mod tests {
             registrar_ca: String::new(),
             bios: None,
             disks: contracts::disks::DiskPolicy::default(),
+            state: Default::default(),
         };
         manifest.archive.path = "root.bita".into();
         let chunks = read(folder.path(), &manifest).await.unwrap();

@@ -188,6 +188,7 @@ mod tests {
             registrar_ca: "r".into(),
             bios: None,
             disks: contracts::disks::DiskPolicy::default(),
+            state: Default::default(),
         }
     }
 

@@ -69,6 +69,7 @@ impl World {
             registrar_ca: "region/registrar-ca.pem".into(),
             bios: None,
             disks: contracts::disks::DiskPolicy::default(),
+            state: Default::default(),
         };
         let channel = Channel { version: contracts::VERSION, image_version: version.into() };
         let (uki, loader, ca) = (noise(seed + 2, 200_000), noise(1, 50_000), b"CERTIFICATE".to_vec());

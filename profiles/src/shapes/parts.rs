@@ -23,6 +23,40 @@ pub struct StateFormatSpec {
     pub snapshot: Vec<Spanned<String>>,
 }
 
+/// Whether the state partition is encrypted.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct StateSpec {
+    /// How.
+    #[serde(default)]
+    pub encryption: EncryptionSpec,
+    /// What a machine does that has no TPM 2.0, where `encryption` wants one.
+    #[serde(default)]
+    pub without_tpm: WithoutTpmSpec,
+}
+
+/// How the state is encrypted.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum EncryptionSpec {
+    /// Not at all.
+    #[default]
+    None,
+    /// LUKS2: the machine's TPM opens it, and a recovery key that the registrar keeps.
+    Tpm,
+}
+
+/// What a machine without a TPM 2.0 does.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WithoutTpmSpec {
+    /// It is not installed.
+    #[default]
+    Refuse,
+    /// Its state is in the clear.
+    Clear,
+}
+
 /// Which disk may get the system.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

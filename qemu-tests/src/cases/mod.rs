@@ -19,6 +19,7 @@ pub mod preloaded_images;
 pub mod screen;
 pub mod secure_boot;
 pub mod slots;
+pub mod state_encryption;
 pub mod storage_node;
 pub mod tamper;
 pub mod template_parts;
@@ -107,6 +108,8 @@ pub enum Story {
     Update,
     /// A version that never comes up, with this firmware.
     HangingSlot(NetworkBoot),
+    /// State that is encrypted, and TPMs that are the machine's, another one's, or not there.
+    StateEncryption,
     /// The power fails at any moment of an install.
     PowerCut,
     /// The install engine is measured.
@@ -126,8 +129,15 @@ impl Story {
         match self {
             Self::Update => &[Variant::Next, Variant::Broken],
             Self::HangingSlot(_) => &[Variant::Hanging],
+            Self::StateEncryption => &[Variant::SealedWherePossible],
             _ => &[],
         }
+    }
+
+    /// The version that is installed first, where there are further ones.
+    #[must_use]
+    pub fn first_version(self) -> Variant {
+        if self == Self::StateEncryption { Variant::Sealed } else { Variant::First }
     }
 
     /// The formats that `image-builder export` has to make for it.
@@ -144,7 +154,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 30] = [
+pub const ALL: [Case; 31] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
@@ -355,6 +365,13 @@ pub const ALL: [Case; 30] = [
         template: WORKER,
         story: Story::HangingSlot(NetworkBoot::Bios),
     },
+    Case {
+        name: "state-encryption",
+        about: "state under LUKS2: its TPM opens it, another one does not, the registrar's recovery key does; no TPM at all",
+        core: false,
+        template: WORKER,
+        story: Story::StateEncryption,
+    },
 ];
 
 /// What `bench install` runs; no case of its own.
@@ -386,12 +403,16 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
     }
     let mut plan = plan.clone();
     let changes = matches!(case.story, Story::Tamper | Story::SecureBoot | Story::Update | Story::HangingSlot(_));
-    if changes || case.story == Story::InstallBench {
+    if changes || case.story == Story::StateEncryption || case.story == Story::InstallBench {
         own_repository(&mut plan)?;
     }
     plan.person |= matches!(case.story, Story::Claim | Story::Screen);
     let plan = &plan;
-    let machines: &[_] = if case.story == Story::OddMachines { &odd_machines::MACHINES } else { &registrar::ANY };
+    let machines: &[_] = match case.story {
+        Story::OddMachines => &odd_machines::MACHINES,
+        Story::StateEncryption => &state_encryption::MACHINES,
+        _ => &registrar::ANY,
+    };
     let mut world = world::build(plan, machines, report).await?;
     match case.story {
         Story::Journey(boot) => journey(plan, boot, &mut world, report, result).await,
@@ -409,6 +430,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::TemplateParts => template_parts::run(plan, &mut world, report, result).await,
         Story::Hypervisor => hypervisor::run(plan, &mut world, report, result).await,
         Story::Update => update::run(plan, &mut world, report, result).await,
+        Story::StateEncryption => state_encryption::run(plan, &mut world, report).await,
         Story::HangingSlot(boot) => slots::run(plan, boot, &mut world, report).await,
         Story::StorageNode => storage_node::run(plan, &mut world, report, result).await,
         Story::Build(_) | Story::BootPaths | Story::Bystanders { .. } | Story::Arm64 => {

@@ -134,7 +134,7 @@ fn prepare(cache: &Cache, checkout: &Path, wish: &Wish, report: &Report) -> Resu
             let folder = sites.join(variant.name());
             site::versions(&folder, &programs.image_builder, &wish.template, variant)
         };
-        site = make(Variant::First)?;
+        site = make(wish.case.story.first_version())?;
         for variant in wish.case.story.versions() {
             further.push(image::Further { site: make(*variant)?, name: variant.name() });
         }

@@ -13,7 +13,7 @@ pub const LAB: Tree = Tree {
 /// Kubernetes packages. ovmf is edk2 2025.02: it has the virtio network driver, PXE and HTTP Boot, and wants a
 /// random number generator (virtio-rng) for both.
 /// cryptsetup-bin, e2fsprogs, fdisk, lvm2, ntfs-3g: other people's disks. ipxe: a network card's ROM that loads another
-/// program. qemu-utils, skopeo: what image-builder exports, read by others. python3-virt-firmware: firmware variables with Secure Boot keys in them.
+/// program. swtpm: a TPM for QEMU. qemu-utils, skopeo: what image-builder exports, read by others. python3-virt-firmware: firmware variables with Secure Boot keys in them.
 const PACKAGES: &[&str] = &[
     "apt-utils",
     "busybox-static",
@@ -40,5 +40,6 @@ const PACKAGES: &[&str] = &[
     "qemu-utils",
     "seabios",
     "skopeo",
+    "swtpm",
     "tcpdump",
 ];

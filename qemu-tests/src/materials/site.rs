@@ -101,6 +101,10 @@ pub enum Variant {
     Broken,
     /// It never gets as far as the agent.
     Hanging,
+    /// Its state is encrypted, or it is not installed.
+    Sealed,
+    /// Its state is encrypted where the machine has a TPM.
+    SealedWherePossible,
 }
 
 /// The template of [`versions`].
@@ -119,6 +123,17 @@ impl Variant {
             Self::Next => "2-next",
             Self::Broken => "3-broken",
             Self::Hanging => "3-hanging",
+            Self::Sealed => "1-sealed",
+            Self::SealedWherePossible => "2-where-possible",
+        }
+    }
+
+    /// What its template says besides.
+    const fn state(self) -> &'static str {
+        match self {
+            Self::Sealed => "  state: {encryption: tpm, withoutTpm: refuse}\n",
+            Self::SealedWherePossible => "  state: {encryption: tpm, withoutTpm: clear}\n",
+            _ => "",
         }
     }
 
@@ -128,7 +143,7 @@ impl Variant {
 
     fn units(self) -> String {
         match self {
-            Self::First | Self::Next => String::new(),
+            Self::First | Self::Next | Self::Sealed | Self::SealedWherePossible => String::new(),
             Self::Broken => "  files:
     - path: /etc/systemd/system/kubelet.service.d/99-broken.conf
       content: |
@@ -173,13 +188,14 @@ pub fn versions(folder: &Path, image_builder: &Path, like: &str, variant: Varian
         ensure!(text.contains(&list), "the template {like} has other profiles than expected");
         text = text.replace(&list, &format!("{list}, variant"));
     }
+    text = text.replacen("spec:\n", &format!("spec:\n{}", variant.state()), 1);
     let write = |path: &str, text: &str| {
         let path = folder.join(path);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
     let head = |kind: &str| format!("apiVersion: shelfboot.dev/v1\nkind: {kind}\nmetadata: {{name: variant}}\nspec:\n");
     let deadline = match variant {
-        Variant::First | Variant::Next => DEADLINE,
+        Variant::First | Variant::Next | Variant::Sealed | Variant::SealedWherePossible => DEADLINE,
         // Its agent has to begin, and to see why it is not healthy.
         Variant::Broken => 90,
         // The agent never begins.

@@ -5,6 +5,7 @@ use super::{
     firmware::{self, NetworkBoot},
     network,
     root::Root,
+    tpm,
 };
 use crate::{
     journey::{DATA_DISK_GIB, DISK_GIB, Plan},
@@ -86,6 +87,8 @@ pub struct Odd {
     pub disk_faults: Option<PathBuf>,
     /// Its speaker and its keyboard's lights are recorded.
     pub signals: Option<Recorder>,
+    /// It has a TPM 2.0, which keeps what it keeps in this folder.
+    pub tpm: Option<PathBuf>,
 }
 
 /// What a machine is made of. Disk and firmware variables outlive it.
@@ -221,6 +224,11 @@ impl Hardware {
                 }
             }
         }
+        if let Some(tpm) = &self.odd.tpm {
+            more("-chardev", format!("socket,id=tpm,path={}", tpm::socket(tpm).display()));
+            more("-tpmdev", "emulator,id=tpm,chardev=tpm".into());
+            more("-device", "tpm-tis,tpmdev=tpm".into());
+        }
         for (index, disk) in self.more_disks.iter().enumerate() {
             let serial = disk.file_stem().unwrap_or_default().to_string_lossy();
             more(
@@ -246,6 +254,7 @@ pub fn blank_disk(path: &Path, gib: u64) -> Result<()> {
 #[derive(Debug)]
 pub struct Machine {
     child: tokio::process::Child,
+    tpm: Option<tokio::process::Child>,
     control: PathBuf,
     /// MAC address of its network card; nothing where it has none that matters.
     pub mac: String,
@@ -264,11 +273,13 @@ impl Machine {
     /// When QEMU cannot be started.
     pub fn switch_on(root: &Root, hardware: &Hardware, folder: &Path, boot: u32) -> Result<Self> {
         let control = folder.join(format!("{}-{boot}.qmp", hardware.name));
+        let tpm = hardware.odd.tpm.as_deref().map(|tpm| tpm::start(root, tpm)).transpose()?;
         let mut command = root.command("qemu-system-x86_64");
         command.args(hardware.arguments(&control));
         let log = folder.join(format!("{}-serial-{boot}.log", hardware.name));
         let mut machine = Self::start(command, control, &log)?;
         machine.mac.clone_from(&hardware.mac);
+        machine.tpm = tpm;
         Ok(machine)
     }
 
@@ -290,7 +301,7 @@ impl Machine {
         let serial = Arc::new(Serial::new(log.to_owned(), started)?);
         let output = child.stdout.take().context("QEMU has no stdout")?;
         tokio::spawn(Arc::clone(&serial).read(output));
-        Ok(Self { child, control, mac: String::new(), started, started_at, serial })
+        Ok(Self { child, tpm: None, control, mac: String::new(), started, started_at, serial })
     }
 
     /// Fails when QEMU has ended by itself, or has lost the guest's timer: on a busy host its translator sometimes does, and
@@ -328,6 +339,11 @@ impl Machine {
             self.child.start_kill().context("killing QEMU")?;
         }
         self.child.wait().await.context("waiting for QEMU's end")?;
+        // It ends when QEMU is gone, and writes down what a TPM does not forget.
+        if let Some(mut tpm) = self.tpm.take() {
+            let ended = tokio::time::timeout(Duration::from_secs(5), tpm.wait()).await;
+            ended.context("the TPM does not end")?.context("waiting for the TPM's end")?;
+        }
         Ok(())
     }
 

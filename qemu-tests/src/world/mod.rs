@@ -24,7 +24,9 @@ pub mod secure_boot;
 pub mod servers;
 pub mod service;
 pub mod slots;
+pub mod state_look;
 pub mod store;
+mod tpm;
 
 use self::{
     netboot::NetbootSetup,

@@ -152,6 +152,16 @@ impl Registrar {
         command.args(["permit", "wipe", "--store", store, "--mac", mac, "--disk", disk, "--number", number]);
         process::output(command.args(["--by", "a person at the region", "--state"]).arg(&self.state))
     }
+
+    /// What the registrar shows of a machine's recovery keys: JSON.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn recovery_keys(&self, root: &Root, machine: &str) -> Result<serde_json::Value> {
+        let mut command = root.command(&self.program);
+        command.args(["recovery-key", machine, "--json", "--by", "a person at the region", "--state"]).arg(&self.state);
+        serde_json::from_str(&process::output(&mut command)?).context("reading what the registrar shows")
+    }
 }
 
 async fn wait_until_listening(service: &mut Service, address: SocketAddr) -> Result<()> {

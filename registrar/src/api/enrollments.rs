@@ -90,12 +90,10 @@ pub(super) async fn show(
     Ok(answer(id, state_of(&api, row, reason)))
 }
 
-fn machine(identity: &Identity) -> Result<&str, ApiError> {
+pub(super) fn machine(identity: &Identity) -> Result<&str, ApiError> {
     match identity {
         Identity::Machine { fingerprint } => Ok(fingerprint),
-        Identity::Store { .. } => {
-            Err(ApiError::forbidden("enrollments are for machines, with their own self-signed key"))
-        }
+        Identity::Store { .. } => Err(ApiError::forbidden("this call is for machines, with their own self-signed key")),
     }
 }
 

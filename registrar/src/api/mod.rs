@@ -2,6 +2,7 @@
 
 mod enrollments;
 mod error;
+mod recovery;
 mod store;
 
 pub use error::ApiError;
@@ -46,6 +47,7 @@ pub fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/enrollments", post(enrollments::enroll))
         .route("/v1/enrollments/{id}", get(enrollments::show))
+        .route("/v1/recovery-keys", post(recovery::keep))
         .route("/v1/store/assignments", get(store::assignments))
         .route("/v1/events", post(store::events))
         .fallback(|| async { ApiError::not_found("there is no such call here") })

@@ -2,6 +2,7 @@
 
 mod machines;
 mod permits;
+mod recovery;
 mod report;
 
 use anyhow::Context;
@@ -59,6 +60,10 @@ enum Command {
     /// Permits to install over somebody's data
     #[command(subcommand)]
     Permit(permits::PermitCommand),
+    /// Show the keys that open a machine's encrypted state, and write down who asked
+    ///
+    /// For a disk whose machine does not open it any more: `cryptsetup open` takes the key as it is printed.
+    RecoveryKey(recovery::RecoveryArguments),
     /// Print shell completions
     Completions {
         /// Which shell
@@ -141,6 +146,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve { config } => serve(&config).await?,
         Command::Machine(command) => machines::run(command, out).await?,
         Command::Permit(command) => permits::run(command, now, out).await?,
+        Command::RecoveryKey(arguments) => recovery::run(arguments, now, out).await?,
         // Into memory: the generator panics when it cannot write.
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "registrar", out);

@@ -3,6 +3,7 @@
 use super::Interrupted;
 use super::machines::{BadCode, NotRevoked, UnknownMachine};
 use super::permits::BadPermit;
+use super::recovery::NoKey;
 use contracts::exit::{Code, Lack};
 use registrar::broker::{KubernetesUnusable, NovaUnusable, SetupError};
 use registrar::chain;
@@ -116,6 +117,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         }
         if let Some(permit) = cause.downcast_ref::<BadPermit>() {
             return Some(permit.hint());
+        }
+        if let Some(no_key) = cause.downcast_ref::<NoKey>() {
+            return Some(no_key.hint());
         }
         if let Some(not) = cause.downcast_ref::<NotRevoked>() {
             return Some(not.hint());

@@ -5,6 +5,7 @@ mod enrollments;
 mod events;
 mod machines;
 mod permits;
+mod recovery;
 mod stores;
 mod upkeep;
 
@@ -13,6 +14,7 @@ pub use enrollments::{EnrollmentRow, NewEnrollment, Recorded};
 pub use events::{EventRow, MAX_EVENT_BYTES, from_json};
 pub use machines::MachineView;
 pub use permits::PermitView;
+pub use recovery::{Kept, Look, RecoveryKeyView};
 pub use upkeep::{MOST_EVENTS_PER_STORE, Removed};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};

@@ -10,6 +10,7 @@ mod killed;
 mod permits;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
+mod recovery;
 mod stores;
 mod tls;
 mod upkeep;

@@ -83,6 +83,7 @@ fn manifest(archive: Archive, data_bytes: u64, hash_bytes: u64) -> ImageManifest
         registrar_ca: String::new(),
         bios: None,
         disks: contracts::disks::DiskPolicy::default(),
+        state: Default::default(),
     }
 }
 
