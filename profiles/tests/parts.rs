@@ -162,3 +162,19 @@ fn the_disk_for_the_system_can_be_named_and_nonsense_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_template_may_have_its_state_encrypted() {
+    use contracts::state::{Encryption, StatePolicy, WithoutTpm};
+    let state = |line: &str| {
+        let text = TEMPLATE.replace("spec:\n", &format!("spec:\n{line}"));
+        load(&text, &software(), SMALL, MORE).map(|template| template.state)
+    };
+    let policy = |encryption, without_tpm| StatePolicy { encryption, without_tpm };
+    assert_eq!(state("").unwrap(), policy(Encryption::None, WithoutTpm::Refuse));
+    assert_eq!(state("  state: {encryption: tpm}\n").unwrap(), policy(Encryption::Tpm, WithoutTpm::Refuse));
+    let lenient = state("  state: {encryption: tpm, withoutTpm: clear}\n");
+    assert_eq!(lenient.unwrap(), policy(Encryption::Tpm, WithoutTpm::Clear));
+    let wrong = state("  state: {encryption: password}\n").unwrap_err().to_string();
+    assert!(wrong.contains("till.yaml"), "{wrong}");
+}

@@ -1,11 +1,12 @@
 //! The volume on the state partition. Debian's `cryptsetup` and `systemd-cryptenroll` do the work; keys go through pipes, never
 //! into an argument, a variable or a file outside of the volume.
 //!
-//! The label says how far a volume is: [`MAKING`] until it has its keys and its file system, then [`MADE`]. A power cut before that
+//! The label says how far a volume is: one word until it has its keys and its file system, then another. A power cut before that
 //! leaves something that holds nothing, and the next try makes it anew.
 
 use super::{KEY_FILE, tpm};
 use crate::{
+    boot::modules,
     durable,
     install::{esp, state::Mounted},
 };
@@ -147,6 +148,7 @@ pub fn make(node: &Path, owner: Option<&Owner>, make_file_system: impl FnOnce(&P
 /// When the TPM gives out none, or another one.
 pub fn open(node: &Path) -> Result<PathBuf> {
     close()?;
+    modules::load("dm_crypt")?;
     let place = node.to_string_lossy();
     let arguments = ["open", "--batch-mode", "--token-only", "--token-type", "systemd-tpm2", place.as_ref(), NAME];
     run("cryptsetup", &arguments, b"")?;
