@@ -43,7 +43,7 @@ const JSON_LIMIT: usize = 4 << 20;
 pub struct Header {
     /// It has its keys and its file system.
     pub finished: bool,
-    /// Whose it is; `None` until the machine has met its store.
+    /// Whose it is; `None` until an install onto it has ended, and the machine has met its store.
     pub owner: Option<Owner>,
 }
 
@@ -113,7 +113,7 @@ pub fn say_owner(node: &Path, owner: &Owner) -> Result<()> {
 ///
 /// # Errors
 /// With what the tools said. The volume counts as not made then.
-pub fn make(node: &Path, owner: Option<&Owner>, make_file_system: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub fn make(node: &Path, make_file_system: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     close()?;
     erase(node)?;
     let key = recovery_key(&rand::random());
@@ -126,9 +126,6 @@ pub fn make(node: &Path, owner: Option<&Owner>, make_file_system: impl FnOnce(&P
     let registers = format!("--tpm2-pcrs=7:sha256+{}:sha256={}", tpm::REGISTER, "0".repeat(64));
     let enroll = ["--unlock-key-file=/dev/stdin", "--tpm2-device=auto", &registers, place.as_ref()];
     run("systemd-cryptenroll", &enroll, key.as_bytes()).context("binding the state to the TPM")?;
-    if let Some(owner) = owner {
-        say_owner(node, owner)?;
-    }
     // By the TPM, not by the key that is at hand: this is what every start will do.
     let opened = open(node)?;
     make_file_system(&opened)?;
