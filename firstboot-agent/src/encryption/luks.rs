@@ -124,7 +124,8 @@ pub fn make(node: &Path, make_file_system: impl FnOnce(&Path) -> Result<()>) -> 
     let format = ["luksFormat", "--batch-mode", "--type", "luks2", "--label", MAKING, "--key-file=-"];
     run("cryptsetup", &[&format[..], &cheap[..], &[place.as_ref()]].concat(), key.as_bytes())?;
     let registers = format!("--tpm2-pcrs=7:sha256+{}:sha256={}", tpm::REGISTER, "0".repeat(64));
-    let enroll = ["--unlock-key-file=/dev/stdin", "--tpm2-device=auto", &registers, place.as_ref()];
+    // Without udev there is no /dev/stdin.
+    let enroll = ["--unlock-key-file=/proc/self/fd/0", "--tpm2-device=auto", &registers, place.as_ref()];
     run("systemd-cryptenroll", &enroll, key.as_bytes()).context("binding the state to the TPM")?;
     // By the TPM, not by the key that is at hand: this is what every start will do.
     let opened = open(node)?;
