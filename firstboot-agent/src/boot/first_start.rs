@@ -5,7 +5,10 @@ use crate::{
     console,
     disk::{layout::Role, table::Target},
     efi,
-    encryption::plan::{self, Existing},
+    encryption::{
+        luks,
+        plan::{self, Existing},
+    },
     facts,
     install::{
         esp,
@@ -34,6 +37,8 @@ pub(super) fn make_state(disk: &str) -> Result<()> {
     let node = target.node(Role::State)?;
     let node = state::make_as(plan, &node)?;
     state::fill(&node, &ca, &record)?;
+    // The kernel takes no new table while somebody uses a partition; the start opens it again.
+    luks::close()?;
     target.complete_state()?;
     // Firmware starts this disk without an entry too, as it just did: by the fallback path.
     if efi::present()

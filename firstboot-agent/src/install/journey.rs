@@ -111,8 +111,10 @@ pub async fn attempt(
         reporter.step(Step::Verify, "checking what is on the disk", verified).await
     };
     if let Err(failure) = installed.await {
-        if !teller.tell().await {
-            kept::keep_on(&state_node, teller);
+        if !teller.tell().await
+            && let Ok(node) = target.node(Role::State).and_then(|node| state::opened(&node))
+        {
+            kept::keep_on(&node, teller);
         }
         return Err(failure);
     }
@@ -122,11 +124,14 @@ pub async fn attempt(
     }
     reporter.started(Step::Restart, "starting from the disk");
     let told = matches!(way, Way::Store(_)) && reporter.flush(FLUSH_LIMIT).await;
-    if !told && let Err(error) = state::keep_events(&state_node, &reporter.unsent()) {
+    let node = || target.node(Role::State).and_then(|node| state::opened(&node));
+    if !told && let Err(error) = node().and_then(|node| state::keep_events(&node, &reporter.unsent())) {
         console::line(&format!("what happened so far cannot be kept for the store: {error:#}"));
     }
-    if !(told && teller.tell().await) {
-        kept::keep_on(&state_node, teller);
+    if !(told && teller.tell().await)
+        && let Ok(node) = node()
+    {
+        kept::keep_on(&node, teller);
     }
     drop(target);
     boot::restart()
@@ -347,6 +352,8 @@ async fn verify(
     if let Some(network) = network {
         state::keep_network(state_node, network).code("state")?;
     }
+    // The kernel takes no new table while somebody uses a partition.
+    luks::close().code("state")?;
     let uki = repository.target(&manifest.uki).await.code("boot-files")?;
     let esp = target.node(Role::Esp).code("boot-files")?;
     match &manifest.bios {

@@ -44,6 +44,14 @@ pub fn make_as(plan: Plan, node: &Path) -> Result<PathBuf> {
     Ok(node.to_owned())
 }
 
+/// Where the state of a partition can be mounted: an encrypted volume is opened for that.
+///
+/// # Errors
+/// When the TPM does not open it.
+pub fn opened(partition: &Path) -> Result<PathBuf> {
+    if luks::is_luks(partition) { luks::open(partition) } else { Ok(partition.to_owned()) }
+}
+
 /// Writes what the installed system needs to begin.
 ///
 /// # Errors
