@@ -56,6 +56,10 @@ pub struct Assignment {
     /// Orders signed by the region ([`crate::fleet::Envelope`]), opaque to netboot.
     #[serde(default)]
     pub fleet: Vec<serde_json::Value>,
+    /// The machine is looked at, and what it is goes on record: [`crate::staging`]. Nothing is written to any disk. `image` says what
+    /// it is to be good for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stage: bool,
 }
 
 /// What the machine is to do.

@@ -60,6 +60,50 @@ pub struct Addressed {
 pub enum Order {
     /// A disk with somebody's data may be wiped, once.
     Wipe(WipePermit),
+    /// A machine's own disks are to be wiped, for the shelf.
+    Retire(RetireOrder),
+}
+
+/// Wipes what this very machine has installed, and nothing else. It names the key that the machine made and the region has pinned:
+/// the key goes with the wiped disk, so that the order counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetireOrder {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// Its name in logs and events.
+    pub id: Uuid,
+    /// The machine's name in the inventory.
+    pub name: String,
+    /// The store in which it stands.
+    pub store: String,
+    /// MAC address of the machine, lower case with colons.
+    pub mac: String,
+    /// The fingerprint of its key, as in [`crate::voucher::VoucherRequest`].
+    pub key: String,
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub issued: OffsetDateTime,
+    /// It does not count from then on.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires: OffsetDateTime,
+}
+
+impl RetireOrder {
+    /// Whether it is for this machine, now. The number of [`Asked`] is not looked at. Whose a disk is, is for the caller to look at.
+    ///
+    /// # Errors
+    /// See [`NotPermitted`].
+    pub fn check(&self, asked: &Asked<'_>) -> Result<(), NotPermitted> {
+        if asked.store != Some(self.store.as_str()) || !asked.macs.contains(&self.mac) {
+            return Err(NotPermitted::OtherMachine(self.id));
+        }
+        if asked.now >= self.expires {
+            return Err(NotPermitted::Expired { id: self.id, expires: self.expires });
+        }
+        Ok(())
+    }
 }
 
 /// Permission to install over what is on one disk. It counts once: the machine makes a new number when it has used it.
@@ -104,13 +148,13 @@ pub struct Asked<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotPermitted {
     /// For another machine or store.
-    #[error("permit {0} is for another machine")]
+    #[error("order {0} is for another machine")]
     OtherMachine(Uuid),
     /// For a number that is not shown any more.
     #[error("permit {0} was given for another number than the one that is shown; permits count once")]
     OtherNumber(Uuid),
     /// Too late.
-    #[error("permit {id} counted until {expires}")]
+    #[error("order {id} counted until {expires}")]
     Expired {
         /// Which.
         id: Uuid,
@@ -194,6 +238,25 @@ mod tests {
             Asked { now: permit.expires, ..asked },
         ] {
             permit.check(&wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_retirement_is_for_one_machine_of_one_store_for_a_time() {
+        let macs = ["02:00:00:00:00:01".to_owned()];
+        let asked = Asked { store: Some("store-1"), macs: &macs, number: "", now: datetime!(2026-11-22 09:59 UTC) };
+        let WipePermit { version, id, store, mac, by, issued, expires, .. } = permit();
+        let order =
+            RetireOrder { version, id, name: "w1".into(), store, mac, key: "ab".repeat(32), by, issued, expires };
+        order.check(&asked).unwrap();
+        for wrong in [
+            // Who does not know where it stands wipes nothing.
+            Asked { store: None, ..asked },
+            Asked { store: Some("store-2"), ..asked },
+            Asked { macs: &[], ..asked },
+            Asked { now: order.expires, ..asked },
+        ] {
+            order.check(&wrong).unwrap_err();
         }
     }
 

@@ -35,6 +35,7 @@ pub mod medium;
 pub mod network;
 pub mod repository;
 pub mod rollout;
+pub mod staging;
 pub mod state;
 pub mod status;
 pub mod step;

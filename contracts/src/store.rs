@@ -1,7 +1,7 @@
 //! What a region tells a store: `GET /v1/store/assignments` from netboot to the registrar, and the credential
 //! that lets netboot ask.
 
-use crate::{assignment::ImageRef, fleet::Addressed, window::AdmissionWindow};
+use crate::{assignment::ImageRef, fleet::Addressed, staging::StagingWindow, window::AdmissionWindow};
 use serde::{Deserialize, Serialize};
 
 /// Everything that netboot decides from, in one document; netboot keeps a durable copy.
@@ -21,6 +21,21 @@ pub struct StoreAssignments {
     /// Signed orders for single machines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<Addressed>,
+    /// Machines that are to be wiped for the shelf, or were, until their entries are opened again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RetiredMachine>,
+    /// Unknown machines may start to be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<StagingWindow>,
+}
+
+/// A machine that is to go to the shelf. Only the signed order beside it wipes anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredMachine {
+    /// MAC address of the machine, lower case with colons.
+    pub mac: String,
+    /// Its entry's name.
+    pub name: String,
 }
 
 /// One machine of a store.

@@ -11,7 +11,7 @@ use contracts::{
         Clock, ClockVerdict, Cpu, Disk, DiskContent, DiskHealth, Firmware, FirmwareCertificate, MachineFacts,
         MemoryModule, Neighbour, Nic, Owner, Signature, Smbios, Tpm, Transport, Uefi,
     },
-    fleet::{self, Addressed, Envelope, Order, PAYLOAD_TYPE, WipePermit},
+    fleet::{self, Addressed, Envelope, Order, PAYLOAD_TYPE, RetireOrder, WipePermit},
     install::InstallRecord,
     logs::{LogBundle, LogEnd, LogPart},
     machine::{CertificateConfig, JoinConfig, JoinFile, MachineConfig, ReadyCheck, StateFormat},
@@ -19,13 +19,14 @@ use contracts::{
     medium::Medium,
     network::NetworkConfig,
     rollout::{Ring, Rollout, Window},
+    staging::{Finding, Passes, StageRecord, StagedDisk, StagedNic, StagedTpm, StagingWindow},
     state::{Encryption, RecoveryKey, StatePolicy, WithoutTpm, recovery_key},
     status::{
         CacheState, CacheStatus, CachedImage, Fetching, Health, MachineStatus, Reason, Remaining, StepLine,
         StoreStatus, UpstreamStatus,
     },
     step::Step,
-    store::{MachineSelector, StoreAssignments, StoreCredential, StoreMachine},
+    store::{MachineSelector, RetiredMachine, StoreAssignments, StoreCredential, StoreMachine},
     voucher::{VouchedRelay, Voucher, VoucherRequest, VoucherStatement},
     window::{AdmissionWindow, Opening, WindowAction, WindowChange, WindowEvent, WindowRequest, WindowStatus},
 };
@@ -260,6 +261,7 @@ fn assignment_documents() {
                 server_name: "registrar.region.example".into(),
             }],
             fleet: vec![],
+            stage: false,
         },
     );
     golden("time", &TimeReply { utc: NOW, source: "system-clock".into() });
@@ -499,9 +501,15 @@ fn store_documents() {
                 mac: "52:54:00:12:34:56".into(),
                 envelope: serde_json::to_value(envelope()).unwrap(),
             }],
+            retired: vec![RetiredMachine { mac: "52:54:00:12:34:57".into(), name: "s0042-old".into() }],
+            staging: Some(StagingWindow { until: NOW, image: image() }),
         },
     );
     golden("order-wipe", &Order::Wipe(permit()));
+    let WipePermit { version, id, store, mac, by, issued, expires, .. } = permit();
+    let name = "s0042-old".into();
+    let order = RetireOrder { version, id, name, store, mac, key: "ab".repeat(32), by, issued, expires };
+    golden("order-retire", &Order::Retire(order));
     golden(
         "store-credential",
         &StoreCredential {
@@ -634,6 +642,35 @@ fn a_document_from_the_future_is_refused_by_name() {
     assert!(error.to_string().contains("channel document has version 2"), "{error}");
     let error = contracts::read::<Channel>(b"{").unwrap_err();
     assert!(error.to_string().contains(Channel::NAME), "{error}");
+}
+
+#[test]
+fn staging_document() {
+    let record = StageRecord {
+        version: VERSION,
+        mac: "52:54:00:12:34:56".into(),
+        time: NOW,
+        template: "k8s-worker".into(),
+        passes: false,
+        findings: vec![Finding { about: "disks".into(), result: Passes::No, words: "no disk fits".into() }],
+        manufacturer: "QEMU".into(),
+        product: "Standard PC".into(),
+        serial: "SHELF0001".into(),
+        uuid: "00112233-4455-6677-8899-aabbccddeeff".into(),
+        firmware: Firmware::Uefi,
+        secure_boot: Some(false),
+        boot_order: vec!["UEFI PXEv4".into()],
+        tpm: Some(StagedTpm { version: 2, manufacturer: "IBM".into(), endorsement_key: Some("ab".repeat(64)) }),
+        nics: vec![StagedNic { mac: "52:54:00:12:34:56".into(), driver: "virtio_net".into(), carrier: true }],
+        disks: vec![StagedDisk {
+            serial: Some("DISK-1".into()),
+            wwn: None,
+            model: None,
+            bytes: 64_000_000_000,
+            content: "blank".into(),
+        }],
+    };
+    golden("stage-record", &record);
 }
 
 #[test]

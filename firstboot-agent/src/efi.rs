@@ -116,6 +116,51 @@ fn entries() -> Result<Vec<(u16, String)>> {
     Ok(found)
 }
 
+/// One entry of the firmware's boot order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BootOption {
+    /// What the firmware's menu calls it.
+    pub description: String,
+    /// The firmware tries it.
+    pub active: bool,
+    /// It asks the network.
+    pub network: bool,
+}
+
+/// What the firmware tries, in its order; `None` where it does not say.
+#[must_use]
+pub fn boot_order() -> Option<Vec<BootOption>> {
+    let order = read("BootOrder", GLOBAL)?;
+    let numbers = order.chunks_exact(2).take(MOST_OPTIONS).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    Some(numbers.filter_map(|number| boot_option(&read(&format!("Boot{number:04X}"), GLOBAL)?)).collect())
+}
+
+/// Firmware has a few dozen.
+const MOST_OPTIONS: usize = 64;
+
+/// Reads an `EFI_LOAD_OPTION`; `None` when it is none. It asks the network when a node of its device path is a MAC address (UEFI 2.10,
+/// section 10.3.4.11: messaging device path, subtype 11).
+#[must_use]
+pub fn boot_option(value: &[u8]) -> Option<BootOption> {
+    let attributes = value.get(..4)?;
+    let path_bytes = usize::from(u16::from_le_bytes([*value.get(4)?, *value.get(5)?]));
+    let rest = value.get(6..)?;
+    let end = rest.chunks_exact(2).position(|unit| unit == [0, 0])? * 2;
+    let description = utf16(&rest[..end])?.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut path = rest.get(end + 2..)?.get(..path_bytes)?;
+    let mut network = false;
+    while let [kind, subtype, low, high, ..] = *path {
+        network |= (kind, subtype) == (3, 11);
+        let length = usize::from(u16::from_le_bytes([low, high]));
+        // The end of the path, or nonsense.
+        if kind == 0x7f || length < 4 || length > path.len() {
+            break;
+        }
+        path = &path[length..];
+    }
+    Some(BootOption { description, active: attributes[0] & 1 == 1, network })
+}
+
 /// The number of our entry, or the lowest free one: a reinstall replaces the entry instead of adding one.
 fn our_entry(entries: &[(u16, String)]) -> Option<u16> {
     let ours = entries.iter().find(|(_, description)| description == DESCRIPTION).map(|(number, _)| *number);
@@ -196,6 +241,34 @@ mod tests {
         assert_eq!(path[40..42], [2, 2]);
         assert_eq!(path[42..46], [4, 4, 4 + 22, 0]);
         assert_eq!(path[path.len() - 4..], [0x7f, 0xff, 4, 0]);
+    }
+
+    #[test]
+    fn a_network_option_is_known_by_its_device_path() {
+        let mut option = vec![1, 0, 0, 0, 45, 0];
+        option.extend(ucs2("UEFI PXEv4"));
+        option.extend([2, 1, 4, 0]);
+        let mut mac = vec![3, 11, 37, 0];
+        mac.resize(37, 0);
+        option.extend(mac);
+        option.extend([0x7f, 0xff, 4, 0]);
+        let read = boot_option(&option).unwrap();
+        assert_eq!(read, BootOption { description: "UEFI PXEv4".into(), active: true, network: true });
+        option[0] = 0;
+        assert!(!boot_option(&option).unwrap().active);
+        let guid = Uuid::from_u128(1);
+        let disk = load_option("AB", BootFile { partition: 1, start: 2048, sectors: 4096, guid, path: "\\X" });
+        assert_eq!(boot_option(&disk).unwrap(), BootOption { description: "AB".into(), active: true, network: false });
+        assert_eq!(boot_option(&option[..8]), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_boot_option_is_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            if let Some(option) = boot_option(&bytes) {
+                assert!(!option.description.chars().any(char::is_control));
+            }
+        }
     }
 
     #[test]

@@ -29,7 +29,16 @@ fn roster(windows: Vec<AdmissionWindow>, places: u32) -> Roster {
         let place = |n| entry(window.place(n), MachineSelector::Window(window.name.clone()));
         machines.extend((1..=places).map(place));
     }
-    let document = StoreAssignments { version: 1, store: "s".into(), generation: 1, machines, windows, orders: vec![] };
+    let document = StoreAssignments {
+        version: 1,
+        store: "s".into(),
+        generation: 1,
+        machines,
+        windows,
+        orders: vec![],
+        retired: vec![],
+        staging: None,
+    };
     Roster { assignments: Some(document), ..Roster::default() }
 }
 

@@ -85,6 +85,7 @@ pub fn policy_code(shared: &Shared, mac: Mac) -> &'static str {
     shared.store.with(|roster| match roster.asks(mac, asker) {
         Standing::NoAssignments => "no-assignments",
         Standing::NotListed => "not-admitted",
+        Standing::Staging(_) => "no-boot-file",
         Standing::Listed { installed: true, .. } => "installed",
         Standing::Listed { .. } if roster.tries(mac).is_some_and(|t| t.paused_until(now).is_some()) => "too-many-tries",
         Standing::Listed { .. } => "no-boot-file",

@@ -143,12 +143,13 @@ fn note(shared: &Shared, outcome: &Outcome) {
     let message = match &standing {
         Standing::Listed { installed: true, .. } => format!("asked by {how}; it is installed, so it goes to its disk"),
         Standing::Listed { .. } => format!("asked for a boot server by {how}"),
+        Standing::Staging(image) => format!("asked by {how}; it is looked at for {}", image.template),
         Standing::NotListed => format!("asked by {how}; no inventory entry of this store matches it"),
         Standing::NoAssignments => format!("asked by {how}; the region has not sent its assignments yet"),
     };
     let power_on = lock(&shared.board).firmware_asked(now, mac, &message);
     // The region hears of machines that are in its inventory. An office PC that tries the network first is not.
-    if matches!(standing, Standing::Listed { .. }) {
+    if matches!(standing, Standing::Listed { .. } | Standing::Staging(_)) {
         shared.emit(now, mac, power_on);
     }
     if let Decision::Reply { boots: Some(what), .. } = &outcome.decision {
@@ -210,8 +211,9 @@ impl Policy for ByRoster<'_> {
                     tries.words(now).unwrap_or_default()
                 ))
             }
-            Standing::Listed { machine, .. } => {
-                let (template, set) = (&machine.image.template, self.shared.boot.current());
+            Standing::Listed { machine: contracts::store::StoreMachine { image, .. }, .. }
+            | Standing::Staging(image) => {
+                let (template, set) = (&image.template, self.shared.boot.current());
                 let uki = name_of(template);
                 let name = match starts {
                     Starts::Uki(_) => uki.clone(),

@@ -8,6 +8,7 @@ use crate::{
 };
 use contracts::{
     event::{Event, StepEvent, StepStatus},
+    staging::STAGED_EVENT,
     step::Step,
 };
 use serde::Deserialize;
@@ -69,6 +70,16 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
+/// What is said once is never dropped: the end of a step, that a machine is ready for the shelf, and what it was found to be.
+fn weight(event: &Event<Value>, step: Option<&StepEvent>) -> Weight {
+    match step {
+        Some(step) if step.code.as_deref() == Some("retired") => Weight::Outcome,
+        Some(step) => Weight::of(step.status),
+        None if event.kind == STAGED_EVENT => Weight::Outcome,
+        None => Weight::Other,
+    }
+}
+
 /// Stamps a batch as received: its latest event is now, and the others keep their distance to it, because the
 /// machine's clock may be years off. A distance that says that the clock was set in between does not count.
 fn stamp(events: &mut [Incoming], now: OffsetDateTime) {
@@ -103,7 +114,7 @@ impl Shared {
             if step.as_ref().is_some_and(|step| (step.step, step.status) == (Step::Ready, StepStatus::Done)) {
                 ready.push(mac);
             }
-            let weight = step.as_ref().map_or(Weight::Other, |step| Weight::of(step.status));
+            let weight = weight(&event, step.as_ref());
             match Offer::new(&event, Some(mac), weight) {
                 Ok(offer) => offers.push(Offer { said: step.map(|step| (now, step)), ..offer }),
                 Err(error) => tracing::warn!(%mac, code = "event-dropped", "{mac}: an event is dropped: {error}"),

@@ -8,7 +8,10 @@ use crate::{
     permit::Tries,
     proto::mac::Mac,
 };
-use contracts::store::{MachineSelector, StoreAssignments, StoreMachine};
+use contracts::{
+    assignment::ImageRef,
+    store::{MachineSelector, RetiredMachine, StoreAssignments, StoreMachine},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -77,6 +80,8 @@ pub enum Standing {
     NoAssignments,
     /// No entry matches, or all spares are taken.
     NotListed,
+    /// As [`Standing::NotListed`], and machines like that are looked at now, by the boot image of this template.
+    Staging(ImageRef),
     /// The machine has, or may take, this entry.
     Listed {
         /// The entry.
@@ -113,10 +118,33 @@ impl Roster {
         self.stands(mac, Some(asker))
     }
 
+    /// The machine that is to go to the shelf, or is ready for it.
+    #[must_use]
+    pub fn retired(&self, mac: Mac) -> Option<&RetiredMachine> {
+        self.assignments.as_ref()?.retired.iter().find(|retired| retired.mac.parse() == Ok(mac))
+    }
+
+    /// What machines that no entry names are looked at for, while they are.
+    #[must_use]
+    pub fn staging(&self, now: OffsetDateTime) -> Option<&ImageRef> {
+        let window = self.assignments.as_ref()?.staging.as_ref()?;
+        (now < window.until).then_some(&window.image)
+    }
+
     fn stands(&self, mac: Mac, asker: Option<Asker<'_>>) -> Standing {
         let Some(assignments) = &self.assignments else { return Standing::NoAssignments };
-        let Some(machine) = self.entry(&assignments.machines, mac, asker) else { return Standing::NotListed };
-        let installed = self.valid_line(machine, mac).is_some_and(|l| matches!(l.progress, Progress::Installed { .. }));
+        let retired = self.retired(mac);
+        // Its own entry gives it its boot image, whoever holds that by now. It takes no other.
+        let machine = match retired {
+            Some(retired) => assignments.machines.iter().find(|machine| machine.name == retired.name),
+            None => self.entry(&assignments.machines, mac, asker),
+        };
+        let Some(machine) = machine else {
+            let staging = asker.and_then(|asker| self.staging(asker.now));
+            return staging.map_or(Standing::NotListed, |image| Standing::Staging(image.clone()));
+        };
+        let installed = retired.is_none()
+            && self.valid_line(machine, mac).is_some_and(|l| matches!(l.progress, Progress::Installed { .. }));
         Standing::Listed { machine: machine.clone(), installed }
     }
 
@@ -159,6 +187,10 @@ impl Roster {
     /// The line with which a machine takes its entry, if that is news. It has to be among the entries of its standing.
     #[must_use]
     pub fn bind(&self, mac: Mac, progress: Progress, asker: Asker<'_>) -> Option<Line> {
+        if self.retired(mac).is_some() {
+            // It takes nothing, and what it was stays on record until its entry is opened again.
+            return None;
+        }
         let Standing::Listed { machine, .. } = self.asks(mac, asker) else { return None };
         let renewed = self.ledger.contains_key(&mac);
         match self.valid_line(&machine, mac) {
@@ -190,7 +222,8 @@ impl Roster {
     #[must_use]
     pub fn installing(&self, mac: Mac, attempt: Uuid, asker: Asker<'_>) -> Option<Line> {
         let fresh = self.bind(mac, Progress::Installing, asker);
-        let known = || self.tries(mac).and_then(|_| self.ledger.get(&mac).cloned());
+        let known =
+            || self.tries(mac).filter(|_| self.retired(mac).is_none()).and_then(|_| self.ledger.get(&mac).cloned());
         let line = fresh.clone().or_else(known)?;
         (fresh.is_some() || line.attempt != Some(attempt)).then_some(Line { attempt: Some(attempt), ..line })
     }
@@ -217,7 +250,7 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contracts::assignment::ImageRef;
+    use contracts::staging::StagingWindow;
 
     const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
     const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
@@ -237,6 +270,8 @@ mod tests {
             machines,
             windows: vec![],
             orders: vec![],
+            retired: vec![],
+            staging: None,
         };
         Roster { assignments: Some(assignments), ..Roster::default() }
     }
@@ -306,6 +341,44 @@ mod tests {
         assert_eq!(roster.installed(A, Some(old), NOW), None, "told late, of an install before the order");
         assert_eq!(roster.installed(A, None, NOW), None);
         assert!(roster.installed(A, Some(new), NOW).is_some());
+    }
+
+    #[test]
+    fn a_retired_machine_gets_a_boot_image_and_takes_no_entry_until_it_is_admitted_anew() {
+        let mut roster = roster(vec![
+            machine("named", MachineSelector::Mac(A.to_string()), 1),
+            machine("spare", MachineSelector::Any, 1),
+        ]);
+        let line = roster.bind(A, Progress::Installing, ASKER).unwrap();
+        roster.ledger.insert(A, line);
+        let line = roster.installed(A, None, NOW).unwrap();
+        roster.ledger.insert(A, line);
+        let retired = RetiredMachine { mac: A.to_string().to_uppercase(), name: "named".into() };
+        roster.assignments.as_mut().unwrap().retired.push(retired);
+        assert_eq!(standing(&roster, A), Some(("named".into(), false)), "its firmware is answered");
+        assert_eq!(roster.bind(A, Progress::Installing, ASKER), None);
+        assert_eq!(roster.installing(A, Uuid::from_u128(1), ASKER), None);
+        assert_eq!(roster.begin_try(A, NOW, ASKER).map(|line| line.progress), Some(Progress::Installed { at: NOW }));
+        assert_eq!(standing(&roster, B).unwrap().0, "spare", "others are not concerned");
+        let document = roster.assignments.as_mut().unwrap();
+        document.retired.clear();
+        document.machines[0].epoch = 2;
+        assert_eq!(roster.bind(A, Progress::Installing, ASKER).unwrap().epoch, 2, "admitted anew");
+    }
+
+    #[test]
+    fn while_staging_is_open_unknown_machines_are_looked_at_and_known_ones_are_not() {
+        let mut roster = roster(vec![machine("named", MachineSelector::Mac(A.to_string()), 1)]);
+        assert_eq!(roster.asks(B, ASKER), Standing::NotListed);
+        let image = ImageRef { template: "k8s-worker".into(), channel: "stable".into(), version: None };
+        let until = NOW + time::Duration::hours(1);
+        roster.assignments.as_mut().unwrap().staging = Some(StagingWindow { until, image: image.clone() });
+        assert_eq!(roster.asks(B, ASKER), Standing::Staging(image));
+        assert_eq!(roster.standing(B), Standing::NotListed, "it takes no place on any list");
+        assert_eq!(roster.bind(B, Progress::Installing, ASKER), None);
+        assert_eq!(roster.begin_try(B, NOW, ASKER), None);
+        assert!(matches!(roster.asks(A, ASKER), Standing::Listed { .. }));
+        assert_eq!(roster.asks(B, Asker { now: until, architecture: None }), Standing::NotListed, "its time is over");
     }
 
     #[test]

@@ -218,6 +218,8 @@ mod tests {
             machines: vec![machine],
             windows: vec![],
             orders: vec![],
+            retired: vec![],
+            staging: None,
         };
         {
             let store = Store::open(folder.path()).unwrap();
@@ -251,6 +253,8 @@ mod tests {
             machines,
             windows: vec![],
             orders: vec![],
+            retired: vec![],
+            staging: None,
         };
         {
             let store = Store::open(folder.path()).unwrap();

@@ -13,6 +13,7 @@ use std::{
 };
 use uuid::Uuid;
 
+mod retire;
 mod slots;
 
 /// Boot code of a disk that cannot be started yet: "no boot device here" (INT 18h), then stop. A BIOS takes a

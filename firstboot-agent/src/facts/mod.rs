@@ -3,6 +3,7 @@
 mod clock;
 mod cpu;
 pub mod disks;
+pub mod endorsement;
 pub mod keys;
 pub mod nics;
 pub mod smbios;

@@ -7,7 +7,9 @@ use super::{
     network::Lan,
     permission::Permission,
     repository::Repository,
+    retire,
     source::Source,
+    stage::{self, Further},
     state::{self, Found},
     way::{self, Way},
 };
@@ -46,6 +48,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// How long the last outcomes may take to reach netboot before the restart; netboot counts the install permit as
@@ -75,8 +78,10 @@ pub async fn attempt(
 
     let (order, assignment, facts) = reporter.step(Step::Assign, "asking what to do", assign(attempt, &way)).await?;
     let me = Identity::new(assignment.store.clone(), &facts);
-    let Some(image) = order else {
-        return restart_into_disk(reporter, teller, &facts, &me, &way).await;
+    let image = match order {
+        Next::Install(image) => image,
+        Next::Disk => return restart_into_disk(reporter, teller, &facts, &me, &way).await,
+        Next::Aside => return Err(aside(reporter, floor, &way, &assignment, &facts, &me).await),
     };
     let owner = way.owner(&assignment);
     let (source, mut sources) = (way.source(), way.sources(&assignment));
@@ -138,7 +143,18 @@ pub async fn attempt(
 }
 
 /// What netboot orders, and what the steps after it need to know.
-type Orders = (Option<ImageRef>, Assignment, MachineFacts);
+type Orders = (Next, Assignment, MachineFacts);
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Next {
+    /// This is installed.
+    Install(ImageRef),
+    /// The machine starts from its disk.
+    Disk,
+    /// There is nothing to install: the region has ordered something else.
+    Aside,
+}
 
 async fn assign(attempt: Uuid, way: &Way) -> Result<(Orders, String), Failure> {
     let mut facts = facts::gather(true);
@@ -166,17 +182,50 @@ async fn ask(attempt: Uuid, lan: &Lan, facts: &MachineFacts) -> anyhow::Result<A
     lan.netboot.assign(&report).await
 }
 
-/// The image to install, or `None` to start from the disk.
-fn order(assignment: &Assignment) -> Result<Option<ImageRef>, Failure> {
+fn order(assignment: &Assignment) -> Result<Next, Failure> {
     match assignment.action {
         Action::Install => {
             let image = assignment.image.clone().context("the order to install names no image");
-            Ok(Some(image.code("bad-assignment")?))
+            Ok(Next::Install(image.code("bad-assignment")?))
         }
-        Action::Boot => Ok(None),
+        Action::Boot => Ok(Next::Disk),
+        Action::Wait if assignment.stage || !assignment.fleet.is_empty() => Ok(Next::Aside),
         Action::Wait => Err(Failure::wait("wait", assignment.reason.clone())),
         // The inventory may name this machine any moment: it keeps asking, but somebody has to act.
         Action::Refuse => Err(Failure::new("not-admitted", assignment.reason.clone())),
+    }
+}
+
+/// A machine that has nothing to install is wiped for the shelf, or looked at, or both.
+async fn aside(
+    reporter: &Reporter,
+    floor: &TrustFloor,
+    way: &Way,
+    assignment: &Assignment,
+    facts: &MachineFacts,
+    me: &Identity,
+) -> Failure {
+    if !assignment.fleet.is_empty() {
+        let followed = retire::follow(reporter, &way.source(), floor, assignment, facts, me).await;
+        if !assignment.stage || !followed.waits {
+            return followed;
+        }
+    }
+    let (Some(image), Way::Store(lan)) = (&assignment.image, way) else {
+        return Failure::wait("wait", assignment.reason.clone());
+    };
+    let looked = reporter.step(Step::Plan, "looking at this machine for the shelf", async {
+        let (_, manifest) = describe(&way.source(), floor, image).await?;
+        let further = Further { boot_order: efi::boot_order(), endorsement_key: facts::endorsement::read() };
+        // Again: what was on its disks may just have been wiped.
+        let facts = facts::gather(true);
+        let record = stage::judge(&facts, &further, &manifest, &lan.mac, OffsetDateTime::now_utc());
+        let words = if record.passes { "it passes" } else { "something has to be changed" };
+        Ok((record, words.to_owned()))
+    });
+    match looked.await {
+        Ok(record) => stage::tell(reporter, &lan.netboot, record).await,
+        Err(failure) => failure,
     }
 }
 

@@ -8,7 +8,9 @@ pub mod medium;
 pub mod network;
 pub mod permission;
 pub mod repository;
+pub mod retire;
 pub mod source;
+pub mod stage;
 pub mod state;
 pub mod way;
 

@@ -65,6 +65,8 @@ impl Permission {
                     Ok(()) => permits.push(permit),
                     Err(error) => console::line(&error.to_string()),
                 },
+                // Whoever is told to install is not retired.
+                Ok(Order::Retire(_)) => {}
                 Err(error) => console::line(&format!("an order is not followed: {error}")),
             }
         }

@@ -132,6 +132,7 @@ pub fn order_of(medium: &contracts::medium::Medium, facts: &MachineFacts) -> Ass
         mirrors: Vec::new(),
         registrars: Vec::new(),
         fleet: Vec::new(),
+        stage: false,
     }
 }
 

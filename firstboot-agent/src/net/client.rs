@@ -84,7 +84,7 @@ impl Netboot {
     ///
     /// # Errors
     /// When netboot did not take them: they must be sent again.
-    pub async fn send_events(&self, events: &[Event]) -> Result<()> {
+    pub async fn send_events<D: Serialize>(&self, events: &[Event<D>]) -> Result<()> {
         self.post("/v1/events", events).await.map(|_| ())
     }
 

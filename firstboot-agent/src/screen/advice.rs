@@ -31,6 +31,9 @@ pub fn advice(code: &str) -> &'static str {
         "metadata-expired" => {
             "Call support: this store has not reached its image repository for days. Its line may be down."
         }
+        "retired" | "staged" => "Switch it off, and put it on the shelf.",
+        "not-for-the-shelf" => "Change what it says, switch it off and on again; or call support.",
+        "not-retired" => "Do not put it on the shelf yet: call support and read out what it says.",
         "no-data-disk" | "data-disks" => "Put in empty data disks as the label on the spare says, or call support.",
         "wrong-version" => "Nothing: it restarts. If this comes back after two tries, call support.",
         "update" | "update-lost" => "Nothing: the machine goes on with the version that it has.",

@@ -155,6 +155,7 @@ fn in_trouble(buffer: &mut Buffer, body: Rect, story: &Story, trouble: &Trouble,
     .areas(body);
     let (text, colour) = match (trouble.code.as_str(), trouble.waits) {
         ("claim", _) => ("Waiting for support: call them and read out this code.", Color::Yellow),
+        ("retired" | "staged", _) => ("Done: this machine can go to the shelf. Switch it off.", Color::Green),
         (_, true) => ("Waiting. Somebody elsewhere has to decide.", Color::Yellow),
         (_, false) => ("This machine cannot go on.", Color::Red),
     };
@@ -173,8 +174,12 @@ fn in_trouble(buffer: &mut Buffer, body: Rect, story: &Story, trouble: &Trouble,
     if let Some(number) = story.permit_number() {
         advice = format!("{advice} If the data may go, support asks for this number: {number}");
     }
+    let what = match trouble.code.as_str() {
+        "retired" | "staged" => "What was done",
+        _ => "What went wrong",
+    };
     let lines: Vec<Line<'_>> =
-        [part("What went wrong", trouble.why.clone()), part("What to do", advice), part("What happens next", next)]
+        [part(what, trouble.why.clone()), part("What to do", advice), part("What happens next", next)]
             .into_iter()
             .flatten()
             .collect();

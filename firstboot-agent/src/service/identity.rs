@@ -50,6 +50,17 @@ pub fn load_or_make(folder: &Path) -> Result<Identity> {
     Ok(Identity { key, certificate })
 }
 
+/// The fingerprint of the key in `folder`, as [`Identity::fingerprint`] has it.
+///
+/// # Errors
+/// When there is no key, or it cannot be read.
+pub fn fingerprint_in(folder: &Path) -> Result<String> {
+    let path = folder.join("machine.key");
+    let pem = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let key = KeyPair::from_pem(&pem).with_context(|| format!("reading {}", path.display()))?;
+    Ok(hex::encode(Sha256::digest(key.subject_public_key_info())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = load_or_make(folder.path()).unwrap().fingerprint();
         assert_eq!(load_or_make(folder.path()).unwrap().fingerprint(), first);
+        assert_eq!(fingerprint_in(folder.path()).unwrap(), first);
         let mode = fs::metadata(folder.path().join("machine.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(folder.path().join("machine.key"), "broken").unwrap();

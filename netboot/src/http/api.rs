@@ -165,10 +165,22 @@ fn decide(roster: &Roster, mac: Mac, report: &MachineReport, asker: Asker<'_>) -
             mirrors: vec![],
             registrars: vec![],
             fleet: vec![],
+            stage: false,
         },
         note,
         name,
     };
+    if let Some(retired) = roster.retired(mac).filter(|_| report.boot_mode == BootMode::Installer) {
+        let reason = format!(
+            "{} is retired: it wipes its own disks, and installs nothing until its entry is opened again",
+            retired.name
+        );
+        let mut verdict = say(Action::Wait, reason, Note::Nothing, Some(retired.name.clone()));
+        // Once it is wiped, it can be looked at for the shelf.
+        verdict.assignment.image = roster.staging(asker.now).cloned();
+        verdict.assignment.stage = verdict.assignment.image.is_some();
+        return verdict;
+    }
     match (roster.asks(mac, asker), report.boot_mode) {
         (Standing::Listed { machine, .. }, BootMode::Installed) => {
             // A store whose ledger was lost learns again who is installed here. Of known lines only the one of this very install
@@ -188,6 +200,12 @@ fn decide(roster: &Roster, mac: Mac, report: &MachineReport, asker: Asker<'_>) -
         (Standing::NoAssignments, _) => {
             let reason = "this store has not heard from its region yet: the machine waits until the line is up";
             say(Action::Wait, reason.into(), Note::Nothing, None)
+        }
+        (Standing::Staging(image), _) => {
+            let reason = format!("this machine is looked at for {}; nothing is written to any disk", image.template);
+            let mut verdict = say(Action::Wait, reason, Note::Nothing, None);
+            (verdict.assignment.image, verdict.assignment.stage) = (Some(image), true);
+            verdict
         }
         (Standing::NotListed, _) => {
             let reason = "no inventory entry of this store matches this machine, no place for a spare is free and no window is \
@@ -299,7 +317,9 @@ pub async fn vouchers(
     let (code, why) = match shared.store.with(|roster| roster.standing(mac)) {
         Standing::Listed { .. } => ("", ""),
         Standing::NoAssignments => ("no-assignments", "this store has not heard from its region yet"),
-        Standing::NotListed => ("not-admitted", "no inventory entry and no window of this store has it"),
+        Standing::NotListed | Standing::Staging(_) => {
+            ("not-admitted", "no inventory entry and no window of this store has it")
+        }
     };
     if !code.is_empty() {
         decision::say(&shared, decision::Path::Vouchers, &mac.to_string(), false, code, &format!("no voucher: {why}"));
@@ -343,6 +363,8 @@ mod tests {
             machines: vec![machine],
             windows: vec![],
             orders: vec![],
+            retired: vec![],
+            staging: None,
         };
         Roster { assignments: Some(document), ..Roster::default() }
     }
@@ -384,6 +406,17 @@ mod tests {
         assert_eq!(other.action, Action::Refuse);
         assert!(other.reason.contains("02:02:02:02:02:02"));
         assert_eq!(action(&Roster::default(), BootMode::Installer), Action::Wait);
+    }
+
+    #[test]
+    fn a_retired_machine_is_told_to_wait_and_an_installed_system_goes_on() {
+        let mut roster = roster();
+        assert_eq!(action(&roster, BootMode::Installer), Action::Install);
+        let retired = contracts::store::RetiredMachine { mac: MAC.to_string(), name: "w1".into() };
+        roster.assignments.as_mut().unwrap().retired.push(retired);
+        let verdict = judged(&roster, MAC, BootMode::Installer);
+        assert_eq!((verdict.assignment.action, verdict.note), (Action::Wait, Note::Nothing));
+        assert_eq!(action(&roster, BootMode::Installed), Action::Boot);
     }
 
     #[test]

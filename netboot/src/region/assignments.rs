@@ -117,6 +117,8 @@ mod tests {
             machines: vec![],
             windows: vec![],
             orders: vec![],
+            retired: vec![],
+            staging: None,
         };
         assert_eq!(is_news(None, "s", &document(0)), Ok(true));
         assert_eq!(is_news(Some(3), "s", &document(3)), Ok(false));

@@ -16,6 +16,7 @@ pub mod odd_machines;
 pub mod pods;
 pub mod power_cut;
 pub mod preloaded_images;
+pub mod retire;
 pub mod screen;
 pub mod secure_boot;
 pub mod slots;
@@ -69,6 +70,8 @@ pub enum Story {
     Screen,
     /// Permission to install over somebody's data.
     WipePermit,
+    /// A machine is wiped for the shelf, and looked at.
+    Retire,
     /// Machines that are not as they should be.
     OddMachines,
     /// Disks that hold somebody's data.
@@ -254,6 +257,13 @@ pub const ALL: [Case; 31] = [
         story: Story::WipePermit,
     },
     Case {
+        name: "retire",
+        about: "a member is retired: it wipes its own disk and no other, is looked at for the shelf, and installs when admitted anew",
+        core: false,
+        template: WORKER,
+        story: Story::Retire,
+    },
+    Case {
         name: "foreign-disk",
         about: "disks with NTFS, ext4, LUKS, LVM, RAID, ZFS, Windows or another store's system are named and untouched",
         core: true,
@@ -418,6 +428,7 @@ pub async fn run(plan: &Plan, report: &Report, result: &Report) -> Result<()> {
         Story::Journey(boot) => journey(plan, boot, &mut world, report, result).await,
         Story::Admission => admission::run(plan, &mut world, report).await,
         Story::Claim => claim::run(plan, &mut world, report).await,
+        Story::Retire => retire::run(plan, &mut world, report).await,
         Story::WipePermit => wipe_permit::run(plan, &mut world, report).await,
         Story::Screen => screen::run(plan, &mut world, report).await,
         Story::OddMachines => odd_machines::run(plan, &mut world, report).await,

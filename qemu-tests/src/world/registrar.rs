@@ -3,7 +3,8 @@
 use super::{addresses as at, network::REGION, region::Region, root::Root, service::Service};
 use crate::process;
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use contracts::staging::StageRecord;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -141,6 +142,48 @@ impl Registrar {
     pub fn approve(&self, root: &Root, code: &str) -> Result<String> {
         let mut command = root.command(&self.program);
         process::output(command.args(["machine", "approve", "--code", code, "--state"]).arg(&self.state))
+    }
+
+    /// Orders a machine to the shelf, and gives what `registrar retire` prints. It talks to the cluster, so it runs where the server does.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn retire(&self, root: &Root, name: &str) -> Result<String> {
+        let mut command = root.command_in(REGION, &self.program);
+        command.args(["retire", name, "--by", "a person at the region", "--config"]);
+        process::output(command.arg(&self.config))
+    }
+
+    /// What `registrar retired --json` prints.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn retired(&self, root: &Root) -> Result<Value> {
+        let mut command = root.command(&self.program);
+        let text = process::output(command.args(["retired", "--json", "--state"]).arg(&self.state))?;
+        serde_json::from_str(&text).context("reading registrar retired")
+    }
+
+    /// Lets machines that no entry names be looked at.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn open_staging(&self, root: &Root, store: &str, template: &str) -> Result<String> {
+        let mut command = root.command(&self.program);
+        command.args(["stage", "open", "--store", store, "--template", template, "--by", "a person at the region"]);
+        process::output(command.arg("--state").arg(&self.state))
+    }
+
+    /// What the region has on record of a machine that was looked at.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn staged(&self, root: &Root, mac: &str) -> Result<Option<StageRecord>> {
+        let mut command = root.command(&self.program);
+        let text = process::output(command.args(["staged", mac, "--json", "--state"]).arg(&self.state))?;
+        let all: Value = serde_json::from_str(&text).context("reading registrar staged")?;
+        let one = all.as_array().and_then(|all| all.first()).map(|one| one["record"].clone());
+        one.map(|one| serde_json::from_value(one).context("reading registrar staged")).transpose()
     }
 
     /// Permits a machine to install over a disk, as a person does with what is read out.

@@ -57,8 +57,12 @@ async fn assignments_of(api: &Api, store: &str) -> Result<StoreAssignments, ApiE
         image: machine.image.clone(),
         epoch: epochs.get(&machine.name).copied().unwrap_or(1),
     });
-    let orders = api.db.orders(store, OffsetDateTime::now_utc()).await?;
-    Ok(api.db.number(store, machines.collect(), inventory.windows_of(store).to_vec(), orders).await?)
+    let now = OffsetDateTime::now_utc();
+    let mut orders = api.db.orders(store, now).await?;
+    orders.extend(api.db.retire_orders(store, now).await?);
+    let (retired, staging) = (api.db.retired(store).await?, api.db.staging(store, now).await?);
+    let windows = inventory.windows_of(store).to_vec();
+    Ok(api.db.number(store, machines.collect(), windows, orders, retired, staging).await?)
 }
 
 pub(super) async fn events(

@@ -90,6 +90,10 @@ pub(crate) enum MachineCommand {
 pub(crate) struct UnknownMachine(String);
 
 impl UnknownMachine {
+    pub(super) fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
     pub(crate) fn hint(&self) -> &'static str {
         "registrar machine list shows the names; a running server takes new ones from its inventory"
     }
@@ -200,7 +204,8 @@ pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow
         MachineCommand::Revoke { name, config, json } => revoke(&name, &config, json, out).await?,
         MachineCommand::Reopen { name, state, json } => {
             let state = State::open(&state).await?;
-            let pinned = state.db.reopen(&name).await.map_err(|error| state.database(error))?;
+            let pinned =
+                state.db.reopen(&name, OffsetDateTime::now_utc()).await.map_err(|error| state.database(error))?;
             let pinned = pinned.ok_or_else(|| UnknownMachine(name.clone()))?;
             let machine = one(&state, &name).await.ok();
             if json {
@@ -215,7 +220,7 @@ pub(crate) async fn run(command: MachineCommand, out: &mut impl Write) -> anyhow
 }
 
 /// The machine stays out from the first moment, whatever the cluster answers.
-async fn revoke(name: &str, config: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) async fn revoke(name: &str, config: &Path, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let config = registrar::config::read(config).context("the configuration is not usable")?;
     let state = State::open(&config.state).await?;
     let template = state.db.revoke(name, OffsetDateTime::now_utc()).await.map_err(|error| state.database(error))?;

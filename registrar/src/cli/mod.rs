@@ -4,6 +4,8 @@ mod machines;
 mod permits;
 mod recovery;
 mod report;
+mod retire;
+mod staging;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -64,6 +66,18 @@ enum Command {
     ///
     /// For a disk whose machine does not open it any more: `cryptsetup open` takes the key as it is printed.
     RecoveryKey(recovery::RecoveryArguments),
+    /// Wipe a machine for the shelf: it is revoked, and wipes its own disks when it next starts from the network
+    ///
+    /// Only disks with what this very machine installed are wiped. It installs nothing until its entry is opened again. The order is
+    /// signed, for this machine and its key; harmless to repeat.
+    Retire(retire::RetireArguments),
+    /// Show the machines that were ordered to the shelf, and which are ready for it
+    Retired(retire::RetiredArguments),
+    /// Look at spares before they go to the shelf
+    #[command(subcommand)]
+    Stage(staging::StageCommand),
+    /// Show what was found of machines that were looked at
+    Staged(staging::StagedArguments),
     /// Print shell completions
     Completions {
         /// Which shell
@@ -147,6 +161,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Machine(command) => machines::run(command, out).await?,
         Command::Permit(command) => permits::run(command, now, out).await?,
         Command::RecoveryKey(arguments) => recovery::run(arguments, now, out).await?,
+        Command::Retire(arguments) => retire::retire(arguments, now, out).await?,
+        Command::Retired(arguments) => retire::list(arguments, now, out).await?,
+        Command::Stage(command) => staging::run(command, now, out).await?,
+        Command::Staged(arguments) => staging::list(arguments, out).await?,
         // Into memory: the generator panics when it cannot write.
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "registrar", out);

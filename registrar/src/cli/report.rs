@@ -4,6 +4,8 @@ use super::Interrupted;
 use super::machines::{BadCode, NotRevoked, UnknownMachine};
 use super::permits::BadPermit;
 use super::recovery::NoKey;
+use super::retire::NobodyThere;
+use super::staging::UnknownStore;
 use contracts::exit::{Code, Lack};
 use registrar::broker::{KubernetesUnusable, NovaUnusable, SetupError};
 use registrar::chain;
@@ -108,6 +110,12 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     let known = error.chain().find_map(|cause| {
         if let Some(state) = cause.downcast_ref::<StateError>() {
             return state.hint();
+        }
+        if cause.is::<NobodyThere>() {
+            return Some(NobodyThere::hint());
+        }
+        if cause.is::<UnknownStore>() {
+            return Some(UnknownStore::hint());
         }
         if let Some(unknown) = cause.downcast_ref::<UnknownMachine>() {
             return Some(unknown.hint());

@@ -1,7 +1,8 @@
 //! Events as they came, once each.
 
-use super::{Db, DbError, millis};
+use super::{Db, DbError, millis, retirements, staging};
 use contracts::event::{Event, StepEvent, StepStatus};
+use contracts::staging::{STAGED_EVENT, StageRecord};
 use contracts::step::Step;
 use serde::Deserialize;
 use sqlx::SqliteConnection;
@@ -22,6 +23,8 @@ pub struct EventRow {
     status: Option<String>,
     code: Option<String>,
     message: Option<String>,
+    /// What a machine was found to be, where that is what it tells.
+    staged: Option<StageRecord>,
     body: String,
 }
 
@@ -49,7 +52,11 @@ pub fn from_json(value: &serde_json::Value) -> Result<EventRow, String> {
     }
     let envelope = Envelope::deserialize(value).map_err(|error| error.to_string())?;
     let text = |name: &str| envelope.data.get(name).and_then(|v| v.as_str()).map(str::to_owned);
+    let is_staged = value.get("type").and_then(|kind| kind.as_str()) == Some(STAGED_EVENT);
+    // A record of a newer shape is kept as an event, and no more.
+    let staged = if is_staged { StageRecord::deserialize(&envelope.data).ok() } else { None };
     Ok(EventRow {
+        staged,
         step: text("step"),
         status: text("status"),
         code: text("code"),
@@ -94,6 +101,7 @@ impl EventRow {
             status: body["data"]["status"].as_str().map(str::to_owned),
             code: event.data.code,
             message: Some(event.data.message),
+            staged: None,
             body: body.to_string(),
         }
     }
@@ -108,7 +116,16 @@ impl Db {
         let mut transaction = self.write().await?;
         let mut new = 0;
         for event in events {
-            new += insert(&mut transaction, store, event, now).await?;
+            if insert(&mut transaction, store, event, now).await? == 0 {
+                continue;
+            }
+            new += 1;
+            if let Some(record) = &event.staged {
+                staging::keep(&mut transaction, store, &event.subject, record, now).await?;
+            }
+            if event.code.as_deref() == Some(retirements::DONE) {
+                retirements::done(&mut transaction, store, &event.subject, event.message.as_deref(), now).await?;
+            }
         }
         transaction.commit().await?;
         Ok(new)

@@ -1,6 +1,6 @@
 //! Inventory entries as the database knows them: pins, epochs, and what was last heard.
 
-use super::{Db, DbError, from_millis, millis};
+use super::{Db, DbError, from_millis, millis, retirements};
 use crate::inventory::Inventory;
 use serde::Serialize;
 use sqlx::SqliteConnection;
@@ -109,7 +109,7 @@ impl Db {
     ///
     /// # Errors
     /// [`DbError::Statement`].
-    pub async fn reopen(&self, name: &str) -> Result<Option<bool>, DbError> {
+    pub async fn reopen(&self, name: &str, now: OffsetDateTime) -> Result<Option<bool>, DbError> {
         let mut transaction = self.write().await?;
         let pinned: Option<Option<String>> = sqlx::query_scalar("SELECT fingerprint FROM machines WHERE name = ?")
             .bind(name)
@@ -117,6 +117,7 @@ impl Db {
             .await?;
         let Some(pinned) = pinned else { return Ok(None) };
         forget(&mut transaction, name).await?;
+        retirements::withdraw(&mut transaction, name, now).await?;
         let sql = "UPDATE machines SET fingerprint = NULL, pinned_at = NULL, revoked_at = NULL, mac = NULL,
                                   epoch = epoch + 1 WHERE name = ?";
         sqlx::query(sql).bind(name).execute(&mut *transaction).await?;

@@ -6,6 +6,8 @@ mod events;
 mod machines;
 mod permits;
 mod recovery;
+mod retirements;
+mod staging;
 mod stores;
 mod upkeep;
 
@@ -15,6 +17,8 @@ pub use events::{EventRow, MAX_EVENT_BYTES, from_json};
 pub use machines::MachineView;
 pub use permits::PermitView;
 pub use recovery::{Kept, Look, RecoveryKeyView};
+pub use retirements::RetirementView;
+pub use staging::Staged;
 pub use upkeep::{MOST_EVENTS_PER_STORE, Removed};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};

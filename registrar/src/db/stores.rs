@@ -3,7 +3,8 @@
 use super::{Db, DbError, millis};
 use crate::voucher::StoreKeys;
 use contracts::fleet::Addressed;
-use contracts::store::{StoreAssignments, StoreMachine};
+use contracts::staging::StagingWindow;
+use contracts::store::{RetiredMachine, StoreAssignments, StoreMachine};
 use contracts::window::AdmissionWindow;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -75,12 +76,18 @@ impl Db {
         machines: Vec<StoreMachine>,
         windows: Vec<AdmissionWindow>,
         orders: Vec<Addressed>,
+        retired: Vec<RetiredMachine>,
+        staging: Option<StagingWindow>,
     ) -> Result<StoreAssignments, DbError> {
         // Without windows and orders the digest is what it always was: no store is told the same anew.
         let text = match (windows.is_empty(), orders.is_empty()) {
             (true, true) => serde_json::to_string(&machines),
             (false, true) => serde_json::to_string(&(&machines, &windows)),
             _ => serde_json::to_string(&(&machines, &windows, &orders)),
+        };
+        let text = match (retired.is_empty(), &staging) {
+            (true, None) => text,
+            _ => serde_json::to_string(&(&machines, &windows, &orders, &retired, &staging)),
         };
         let text = text.map_err(|_| DbError::Damaged("generations"))?;
         let digest = hex::encode(Sha256::digest(text));
@@ -104,6 +111,8 @@ impl Db {
             machines,
             windows,
             orders,
+            retired,
+            staging,
         })
     }
 }

@@ -56,7 +56,7 @@ async fn a_second_key_waits_until_the_entry_is_reopened() {
     let told = events.iter().filter(|event| event["data"]["code"] == "key-pinned").count();
     assert_eq!(told, 1, "a refusal is told once");
 
-    assert_eq!(world.state.db.reopen("w1").await.unwrap(), Some(true));
+    assert_eq!(world.state.db.reopen("w1", time::OffsetDateTime::now_utc()).await.unwrap(), Some(true));
     let answer = world.enroll(&second, &intruder).await;
     assert!(matches!(answer.state, EnrollmentState::Admitted(_)), "{answer:?}");
     assert_eq!(world.show(&first, admitted.id).await.status(), 404, "the old machine's enrollment is gone");

@@ -127,7 +127,7 @@ async fn a_revoked_machine_stays_out_until_its_entry_is_opened_again() {
     assert_eq!(refused_code(&world.enroll(&machine, &asked).await), "revoked");
     let another = Machine::new();
     assert_eq!(refused_code(&world.enroll(&another, &request(store.vouch(&another, MAC))).await), "revoked");
-    world.state.db.reopen("w1").await.unwrap();
+    world.state.db.reopen("w1", time::OffsetDateTime::now_utc()).await.unwrap();
     let again = world.enroll(&another, &request(store.vouch(&another, MAC))).await;
     assert_eq!(admission(again).name, "w1");
 }

@@ -42,7 +42,7 @@ async fn a_store_gets_its_own_machines_and_waits_for_changes() {
         // Broken first: the old one stays in force, and nobody is woken.
         std::fs::write(world.inventory_file(), "stores: [").unwrap();
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        world.state.db.reopen("w1").await.unwrap();
+        world.state.db.reopen("w1", time::OffsetDateTime::now_utc()).await.unwrap();
     });
     let reopened = answer.unwrap();
     assert_eq!((reopened.generation, reopened.machines[0].epoch), (first.generation + 1, 2));
@@ -53,11 +53,11 @@ async fn a_store_gets_its_own_machines_and_waits_for_changes() {
 async fn generations_survive_a_restart() {
     let world = World::new().await;
     let store = world.store("store-1").await;
-    world.state.db.reopen("w1").await.unwrap();
+    world.state.db.reopen("w1", time::OffsetDateTime::now_utc()).await.unwrap();
     let before = assignments(&world, &store, 0).await.unwrap();
-    let again = world.state.db.number("store-1", before.machines.clone(), vec![], vec![]).await.unwrap();
+    let again = world.state.db.number("store-1", before.machines.clone(), vec![], vec![], vec![], None).await.unwrap();
     assert_eq!(again.generation, before.generation);
-    let grown = world.state.db.number("store-1", vec![], vec![], vec![]).await.unwrap();
+    let grown = world.state.db.number("store-1", vec![], vec![], vec![], vec![], None).await.unwrap();
     assert_eq!(grown.generation, before.generation + 1);
 }
 

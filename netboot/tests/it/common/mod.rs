@@ -59,6 +59,8 @@ pub(crate) fn assignments(generation: u64, epoch: u64) -> StoreAssignments {
         machines: vec![machine],
         windows: vec![],
         orders: vec![],
+        retired: vec![],
+        staging: None,
     }
 }
 
