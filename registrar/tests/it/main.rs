@@ -11,6 +11,7 @@ mod permits;
 #[path = "../../../contracts/tests/program/mod.rs"]
 mod program;
 mod recovery;
+mod retire;
 mod stores;
 mod tls;
 mod upkeep;
