@@ -39,8 +39,10 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
     report.line(format!("check: the machine is a member; beside its disk is one with {}: yes", other.words));
 
     let region = world.region.root(&world.root).clone();
+    let known = generations(world);
     let said = world.registrar.retire(&region, at::NODE)?;
     said.lines().for_each(|line| report.line(format!("registrar: {line}")));
+    heard(|| Ok((generations(world) > known).then_some(()))).await.context("the store has not got the order")?;
     // Its own firmware goes to the disk first; one like this asks the network.
     hardware.first = Some(First::Network);
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 2)?;
@@ -88,6 +90,11 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
     ensure!(foreign::checksum(&other.image)? == other_before, "the other disk was written to");
     report.line("check: admitted anew, it installs again: yes");
     world.check()
+}
+
+/// How often the store has got something new from its region.
+fn generations(world: &World) -> usize {
+    world.store.netboot_log().matches("assignments of generation").count()
 }
 
 /// Waits until the machine waits with this code. Nothing is to be divided or installed until then.

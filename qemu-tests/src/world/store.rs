@@ -75,6 +75,12 @@ impl Store {
         Ok(self.status().await?.machines.into_iter().find(|m| m.mac == mac))
     }
 
+    /// What netboot has written to its log.
+    #[must_use]
+    pub fn netboot_log(&self) -> String {
+        self.netboot.log()
+    }
+
     /// What a machine sent of its last attempt.
     ///
     /// # Errors
