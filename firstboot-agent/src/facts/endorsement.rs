@@ -104,6 +104,11 @@ mod tests {
 
     #[test]
     fn the_point_is_found() {
+        // What swtpm 0.7 (libtpms 0.9) answered to these very bytes, twice, with a restart between.
+        let real = include_bytes!("../../fuzz/seeds/firmware/endorsement");
+        let x = "200a5d99291998bc921d6a30fcf5aa4311af4f8ec42c7e87f9dfa79f7d348f69";
+        let y = "706d36cfbd34f62d0e4d242fac6c8cd6746bcaa3a3da57d0f5d1474f213c75e0";
+        assert_eq!(of_answer(real), Some(format!("{x}{y}")));
         let found = of_answer(&answer(&[0xab; 32], &[0xcd; 31])).unwrap();
         assert_eq!(found, format!("{}00{}", "ab".repeat(32), "cd".repeat(31)));
         let mut refused = answer(&[1; 32], &[2; 32]);

@@ -109,6 +109,11 @@ pub(crate) struct NotRevoked {
 }
 
 impl NotRevoked {
+    /// The cluster can never take it back: asking it again does not help.
+    pub(super) const fn is_by_hand(&self) -> bool {
+        matches!(self.source, BrokerError::NotRevocable(_))
+    }
+
     pub(crate) fn hint(&self) -> &'static str {
         match self.source {
             BrokerError::NotRevocable(_) => "do that by hand; the machine cannot enroll again in the meantime",

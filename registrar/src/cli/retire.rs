@@ -1,6 +1,6 @@
 //! `registrar retire|retired`: a machine is wiped for the shelf.
 
-use super::machines::{UnknownMachine, columns, revoke};
+use super::machines::{NotRevoked, UnknownMachine, columns, revoke};
 use clap::Args;
 use contracts::fleet::{Order, RetireOrder};
 use registrar::db::RetirementView;
@@ -78,13 +78,19 @@ pub(crate) async fn retire(
     // The order first: when the cluster does not answer, the same command is to be run again, and gives a new one.
     state.db.put_retirement(&order, &envelope).await.map_err(|error| state.database(error))?;
     let mut revoked = Vec::new();
-    revoke(&name, &config, json, &mut revoked).await?;
+    let by_hand = match revoke(&name, &config, json, &mut revoked).await {
+        Ok(()) => None,
+        // What the machine was given goes with its disk.
+        Err(error) if error.downcast_ref().is_some_and(NotRevoked::is_by_hand) => Some(format!("{error:#}")),
+        Err(error) => return Err(error.context(format!("the order {} is given, and not all of it is done", order.id))),
+    };
     if json {
-        let revoked: serde_json::Value = serde_json::from_slice(&revoked)?;
-        writeln!(out, "{}", serde_json::json!({ "order": order, "revoked": revoked }))?;
+        let revoked: Option<serde_json::Value> = serde_json::from_slice(&revoked).ok();
+        writeln!(out, "{}", serde_json::json!({ "order": order, "revoked": revoked, "by_hand": by_hand }))?;
         return Ok(());
     }
     out.write_all(&revoked)?;
+    by_hand.iter().try_for_each(|words| writeln!(out, "{words}"))?;
     writeln!(
         out,
         "order {}: {name} ({} of {}) wipes its own disks when it next starts from the network",
