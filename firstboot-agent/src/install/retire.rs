@@ -13,6 +13,7 @@ use crate::{
         plan::{Identity, describe},
         table::{Target, partition_node},
     },
+    encryption::luks,
     failure::{Coded, Failure},
     fleet,
     report::Reporter,
@@ -187,14 +188,23 @@ async fn wipe(
     Ok(wiped)
 }
 
-/// The key in the state on a disk.
+/// The key in the state on a disk. An encrypted volume is opened for that, and closed: the disk must not be in use when it is wiped.
 fn key_on(disk: &Disk) -> Key {
     let node = partition_node(&Path::new("/dev").join(&disk.kernel_name), Role::State.number());
-    if matches!(disk.content, DiskContent::HalfInstall { owner: None }) {
-        return if state::look(&node) == Found::Nothing { Key::NoState } else { Key::Unknown };
+    let key = if matches!(disk.content, DiskContent::HalfInstall { owner: None }) {
+        if state::look(&node).found == Found::Nothing { Key::NoState } else { Key::Unknown }
+    } else {
+        read_key(&node).map_or(Key::Unknown, Key::Is)
+    };
+    if let Err(error) = luks::close() {
+        console::line(&format!("the encrypted state stays open: {error:#}"));
     }
-    let Ok(mounted) = Mounted::read_only(&node, "ext4") else { return Key::Unknown };
-    identity::fingerprint_in(&mounted.path().join("shelfboot")).map_or(Key::Unknown, Key::Is)
+    key
+}
+
+fn read_key(partition: &Path) -> Option<String> {
+    let mounted = Mounted::read_only(&state::opened(partition).ok()?, "ext4").ok()?;
+    identity::fingerprint_in(&mounted.path().join("shelfboot")).ok()
 }
 
 #[cfg(test)]
