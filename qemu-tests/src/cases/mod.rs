@@ -157,7 +157,7 @@ impl Story {
 }
 
 /// All cases.
-pub const ALL: [Case; 31] = [
+pub const ALL: [Case; 32] = [
     Case {
         name: "journey",
         about: "a blank machine becomes a Ready Kubernetes worker over UEFI PXE, beside a foreign DHCP server",
