@@ -39,7 +39,7 @@ async fn a_key_is_kept_for_its_machine_and_shown_on_record() {
     assert!(again.contains(&key(1, 7).key) && again.contains("shown to Kim"), "{again}");
 
     // The disk may turn up after the machine's place was given to another one.
-    world.state.db.reopen("w1").await.unwrap();
+    world.state.db.reopen("w1", time::OffsetDateTime::now_utc()).await.unwrap();
     assert!(show(&world, &["w1", "--by", "Kim"]).status.success());
     assert_eq!(hand_over(&world, &machine, &key(3, 3)).await, 403);
 }
