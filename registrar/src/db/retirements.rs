@@ -88,7 +88,7 @@ impl Db {
     /// [`DbError`].
     pub async fn retirements(&self) -> Result<Vec<RetirementView>, DbError> {
         let sql = "SELECT id, machine, store, mac, given_by, issued_at, expires_at, withdrawn_at, done_at, said
-                   FROM retirements ORDER BY issued_at DESC, id";
+                   FROM retirements ORDER BY issued_at DESC, rowid DESC";
         let rows: Vec<Row> = sqlx::query_as(sql).fetch_all(&self.pool).await?;
         let view = |row: Row| {
             Ok(RetirementView {
@@ -113,7 +113,7 @@ impl Db {
     /// [`DbError`].
     pub async fn retire_orders(&self, store: &str, now: OffsetDateTime) -> Result<Vec<Addressed>, DbError> {
         let sql = "SELECT mac, envelope FROM retirements
-                   WHERE store = ? AND expires_at > ? AND withdrawn_at IS NULL ORDER BY issued_at DESC, id LIMIT ?";
+                   WHERE store = ? AND expires_at > ? AND withdrawn_at IS NULL ORDER BY issued_at DESC, rowid DESC LIMIT ?";
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(store).bind(millis(now)).bind(MOST_PER_STORE).fetch_all(&self.pool).await?;
         let read = |(mac, envelope): (String, String)| {
@@ -129,7 +129,7 @@ impl Db {
     /// [`DbError`].
     pub async fn retired(&self, store: &str) -> Result<Vec<RetiredMachine>, DbError> {
         let sql = "SELECT mac, machine FROM retirements
-                   WHERE store = ? AND withdrawn_at IS NULL ORDER BY issued_at DESC, id LIMIT ?";
+                   WHERE store = ? AND withdrawn_at IS NULL ORDER BY issued_at DESC, rowid DESC LIMIT ?";
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(store).bind(MOST_PER_STORE).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(|(mac, name)| RetiredMachine { mac, name }).collect())
