@@ -299,6 +299,8 @@ impl Entry {
         let stays = match event.status {
             StepStatus::Failed => false,
             StepStatus::Done => at + 1 < self.lines.len(),
+            // What was done may have been the last thing: a machine that is wiped for the shelf waits there.
+            StepStatus::Waiting => at + 1 < self.lines.len() || event.step == Step::Ready,
             _ => true,
         };
         if self.lines[at].status == StepStatus::Done && stays {

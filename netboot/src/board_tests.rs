@@ -78,6 +78,21 @@ fn firmware_that_comes_back_much_later_was_switched_off() {
 }
 
 #[test]
+fn a_machine_may_wait_after_what_it_did_last() {
+    let mut board = Board::default();
+    for step in [Step::Network, Step::Assign, Step::Partition] {
+        board.agent_said(at(0), MAC, &said(step, StepStatus::Done, 1));
+    }
+    board.agent_said(at(1), MAC, &said(Step::Partition, StepStatus::Waiting, 1));
+    board.agent_said(at(1), MAC, &said(Step::Network, StepStatus::Waiting, 1));
+    let waits = (Step::Partition, StepStatus::Waiting);
+    assert_eq!(steps(&board), [(Step::Network, StepStatus::Done), (Step::Assign, StepStatus::Done), waits]);
+    board.agent_said(at(2), MAC, &said(Step::Ready, StepStatus::Done, 1));
+    board.agent_said(at(3), MAC, &said(Step::Ready, StepStatus::Waiting, 1));
+    assert_eq!(steps(&board)[3], (Step::Ready, StepStatus::Done), "what is installed stays so");
+}
+
+#[test]
 fn a_step_that_failed_may_start_again() {
     let mut board = Board::default();
     board.agent_said(at(0), MAC, &said(Step::Install, StepStatus::Failed, 1));
