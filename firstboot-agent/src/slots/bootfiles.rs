@@ -77,7 +77,8 @@ impl BootFiles {
             return self.write_slots(&slots);
         }
         let (name, path) = self.find(root_hash)?.context("the version on trial has no boot image")?;
-        self.rename(&path, &Name { counter: Some(counter), ..name })
+        self.copy_as(&path, &Name { counter: Some(counter), ..name })?;
+        self.remove_others(root_hash, counter)
     }
 
     /// Puts a version's boot files beside those of the good one, to be started first as long as it has tries.
@@ -114,11 +115,8 @@ impl BootFiles {
             let (name, path) = self.find(good)?.context("the version that counts has no boot image")?;
             let name = match name.counter {
                 Some(_) => {
-                    // A copy: when the power goes while a file on FAT is renamed, two names may share its clusters, and the
-                    // removal of one of them would free those of the other.
                     let plain = Name { counter: None, ..name };
-                    let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-                    self.write(&self.linux_folder().join(plain.file()), &content)?;
+                    self.copy_as(&path, &plain)?;
                     plain
                 }
                 None => name,
@@ -231,12 +229,24 @@ impl BootFiles {
         sync(folder)
     }
 
-    fn rename(&self, path: &Path, name: &Name) -> Result<()> {
+    /// A copy under another name: when the power goes while a file on FAT is renamed, it may have no name at all afterwards; or two
+    /// names may share its clusters, and the removal of one of them would free those of the other.
+    fn copy_as(&self, path: &Path, name: &Name) -> Result<()> {
         let to = self.linux_folder().join(name.file());
         if path == to {
             return Ok(());
         }
-        fs::rename(path, &to).with_context(|| format!("naming {}", to.display()))?;
+        let content = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        self.write(&to, &content)
+    }
+
+    /// Removes what else there is of a version than the boot image with this count.
+    fn remove_others(&self, root_hash: &str, counter: Counter) -> Result<()> {
+        for (name, path) in self.entries()?.into_iter().filter(|(name, _)| name.counter != Some(counter)) {
+            if command_line_of(&path).is_ok_and(|line| says(&line, root_hash)) {
+                remove(&path).with_context(|| format!("removing {}", name.file()))?;
+            }
+        }
         sync(&self.linux_folder())
     }
 }
@@ -393,6 +403,21 @@ mod tests {
                 assert!(block.starts_with(b"# GRUB Environment Block\ngood=shelfboot/b\n#"));
             }
         }
+    }
+
+    /// The power went after the copy, and before the old name was removed.
+    #[test]
+    fn two_names_of_one_version_become_one() {
+        let (folder, files) = installed(true);
+        let b = hash('b');
+        files.arm(&hash('a'), "2025.1", &boot_image(&b)).unwrap();
+        let names = || files.entries().unwrap().into_iter().map(|(name, _)| name.file()).collect::<Vec<_>>();
+        let of_b = folder.path().join("EFI/Linux").join(&names()[1]);
+        fs::copy(&of_b, folder.path().join("EFI/Linux/shelfboot-2027-2025.1+2-1.efi")).unwrap();
+        assert_eq!(names().len(), 3);
+        files.set_counter(&b, Counter { left: 1, done: 2 }).unwrap();
+        assert_eq!(names(), ["shelfboot-2026.1.efi", "shelfboot-2027-2025.1+1-2.efi"]);
+        assert_eq!(files.counter(&b).unwrap(), Some(Counter { left: 1, done: 2 }));
     }
 
     #[test]
