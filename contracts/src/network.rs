@@ -18,7 +18,7 @@ const MOST: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct NetworkConfig {
-    /// MAC addresses of the cards that are used; all of them when it is empty.
+    /// MAC addresses of the cards that are used; all of them when it is empty. A bond has that of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
     /// The cards act as one.
@@ -171,7 +171,9 @@ impl NetworkConfig {
         let vlan = self.vlan.map(|_| format!("[Network]\nVLAN={VLAN}\nLinkLocalAddressing=no\nLLDP=yes\n"));
         let above_card = match self.bond {
             Some(mode) => {
-                let kind = format!("[NetDev]\nName={BOND}\nKind=bond\n{}", self.mtu_of_netdev());
+                // networkd would make up an address (systemd.netdev(5), MACAddress=), under which nobody knows the machine.
+                let mac = self.ports.first().map_or(String::new(), |mac| format!("MACAddress={mac}\n"));
+                let kind = format!("[NetDev]\nName={BOND}\nKind=bond\n{mac}{}", self.mtu_of_netdev());
                 let more =
                     if mode == BondMode::Lacp { "TransmitHashPolicy=layer3+4\nLACPTransmitRate=fast\n" } else { "" };
                 add(
@@ -305,7 +307,7 @@ mod tests {
         config.check().unwrap();
         let text = text(&config);
         for part in [
-            "10-sb-bond.netdev\n[NetDev]\nName=sb-bond\nKind=bond\nMTUBytes=9000\n\n[Bond]\nMode=802.3ad\n",
+            "10-sb-bond.netdev\n[NetDev]\nName=sb-bond\nKind=bond\nMACAddress=52:54:00:00:00:01\nMTUBytes=9000\n\n[Bond]\nMode=802.3ad\n",
             "20-sb-bond.network\n[Match]\nName=sb-bond\n\n[Network]\nVLAN=sb-vlan\n",
             "[VLAN]\nId=20\n",
             "[Match]\nName=sb-vlan\n\n[Network]\nLLDP=yes\nAddress=10.0.4.7/24\nAddress=fd00::7/64\nGateway=10.0.4.1\n",

@@ -13,6 +13,7 @@ pub mod install_bench;
 pub mod media;
 pub mod member;
 pub mod odd_machines;
+pub mod odd_networks;
 pub mod pods;
 pub mod power_cut;
 pub mod preloaded_images;
@@ -147,7 +148,7 @@ impl Story {
     #[must_use]
     pub const fn exports(self) -> &'static [&'static str] {
         match self {
-            Self::OddMachines => &["iso-thin+static-address", "iso-thin+vlan"],
+            Self::OddMachines => &["iso-thin+static-address", "iso-thin+vlan", "iso-thin+bond"],
             Self::IsoThin => &["iso-thin"],
             Self::IsoOffline => &["iso-offline"],
             Self::DiskImage => &["qcow2", "raw", "vmdk", "oci"],
@@ -272,7 +273,7 @@ pub const ALL: [Case; 32] = [
     },
     Case {
         name: "odd-machines",
-        about: "twin disks, 4Kn, no link, clocks of 1970 and 2038, no WAN, failing and full disks, forgetful firmware",
+        about: "twin disks, 4Kn, no link, clocks of 1970 and 2038, no WAN, failing disks, odd firmware, fixed address, VLAN, bond",
         core: false,
         template: WORKER,
         story: Story::OddMachines,

@@ -2,28 +2,27 @@
 //! that fails, firmware that forgets or insists. Each row is a machine of its own; all have their turn, whatever became of
 //! those before them.
 
-use super::{blank_machine, media, until};
+use super::{blank_machine, odd_networks, until};
 use crate::{
     journey::{DISK_GIB, Plan},
     process,
     report::Report,
     world::{
-        World, addresses as at,
+        World,
         disk_look::DiskLook,
         firmware::{self, NetworkBoot},
         foreign,
-        machine::{Drive, First, Hardware, Machine, blank_disk},
+        machine::{First, Hardware, Machine, blank_disk},
         network,
         registrar::Selector,
     },
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use contracts::{event::StepStatus, step::Step};
-use serde_json::json;
 use std::{path::Path, time::Duration};
 
 /// The rows: names, also in the inventory, and MAC addresses.
-pub const MACHINES: [(&str, Selector<'_>); 13] = [
+pub const MACHINES: [(&str, Selector<'_>); 14] = [
     ("two-blank", Selector::Mac("52:54:00:77:02:01")),
     ("one-holds-data", Selector::Mac("52:54:00:77:02:02")),
     ("large-sectors", Selector::Mac("52:54:00:77:02:03")),
@@ -36,13 +35,9 @@ pub const MACHINES: [(&str, Selector<'_>); 13] = [
     ("network-first", Selector::Mac("52:54:00:77:02:0a")),
     ("forgotten-entries", Selector::Mac("52:54:00:77:02:0b")),
     ("static-address", Selector::Mac("52:54:00:77:02:0c")),
-    ("vlan", Selector::Mac(VLAN_MAC)),
+    ("vlan", Selector::Mac(odd_networks::VLAN_MAC)),
+    ("bond", Selector::Mac(odd_networks::BOND_MACS[0])),
 ];
-
-const VLAN_MAC: &str = "52:54:00:77:02:0d";
-const TAG: u16 = 20;
-/// An address that the store's DHCP server does not lend.
-const FIXED_ADDRESS: &str = "10.77.0.90";
 
 /// What firmware says on the serial line when it has a boot image and starts it.
 const IMAGE_STARTS: &str = "BdsDxe: starting Boot";
@@ -66,10 +61,6 @@ pub async fn run(plan: &Plan, world: &mut World, report: &Report) -> Result<()> 
         }
         let Selector::Mac(mac) = selector else { bail!("{name} has no MAC address") };
         ran += 1;
-        if name == "vlan" && !network::carries_tags(&world.root)? {
-            report.line("check: vlan: not seen: this host's kernel has no VLANs on bridges (BRIDGE_VLAN_FILTERING)");
-            continue;
-        }
         let hardware = Hardware {
             name: name.into(),
             mac: mac.into(),
@@ -119,8 +110,9 @@ async fn row(plan: &Plan, world: &mut World, mut hardware: Hardware, report: &Re
             starts_from_disk(plan, world, &hardware, report).await?;
             Ok("firmware that always asks the network first installs once, and then starts from the disk".into())
         }
-        "static-address" => static_address(plan, world, hardware, report).await,
-        "vlan" => vlan(plan, world, hardware, report).await,
+        "static-address" => odd_networks::static_address(plan, world, hardware, report).await,
+        "vlan" => odd_networks::vlan(plan, world, hardware, report).await,
+        "bond" => odd_networks::bond(plan, world, hardware, report).await,
         "forgotten-entries" => {
             arrives(plan, world, &hardware, report).await?;
             hardware.firmware = firmware::prepare(&world.root, plan, hardware.network_boot, "forgotten")?;
@@ -275,50 +267,4 @@ async fn disk_refused(
         ensure!(look.root_a_in_progress && !look.esp_has_boot_files, "a disk that failed looks whole: {look:?}");
     }
     Ok(line.message)
-}
-
-/// The network that is written on a medium.
-///
-/// # Errors
-/// When there is none of that name.
-pub fn network_of(name: &str) -> Result<serde_json::Value> {
-    match name {
-        "static-address" => {
-            Ok(json!({"addresses": [format!("{FIXED_ADDRESS}/24")], "gateways": [at::ROUTER], "dns": [at::ROUTER]}))
-        }
-        "vlan" => Ok(json!({"ports": [VLAN_MAC], "vlan": TAG})),
-        other => bail!("there is no network {other}"),
-    }
-}
-
-/// Started from a CD that names the machine's address: nobody lends it one, neither in the installer nor in the installed system.
-async fn static_address(plan: &Plan, world: &mut World, mut hardware: Hardware, report: &Report) -> Result<String> {
-    media::put_in(&mut hardware, Drive::Cd, &plan.export("iso-thin+static-address")?);
-    let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
-    let found = until::step(world, &mut machine, &hardware.mac, Step::Network, StepStatus::Done, report).await?;
-    ensure!(found.message.contains(FIXED_ADDRESS), "the installer has another address: {}", found.message);
-    until::step(world, &mut machine, &hardware.mac, Step::Ready, StepStatus::Done, report).await?;
-    answers(world, FIXED_ADDRESS)?;
-    machine.pull_the_plug().await?;
-    let lent = std::fs::read_to_string(plan.run.join("dnsmasq.leases")).context("reading the DHCP server's leases")?;
-    ensure!(!lent.contains(&hardware.mac), "the DHCP server lent it an address: {lent}");
-    Ok("with a fixed address from a medium it installs, starts and arrives".into())
-}
-
-/// The switch takes only tagged frames from the machine, and gives it no others.
-async fn vlan(plan: &Plan, world: &mut World, mut hardware: Hardware, report: &Report) -> Result<String> {
-    media::put_in(&mut hardware, Drive::Cd, &plan.export("iso-thin+vlan")?);
-    network::tagged(&world.root, TAG, true)?;
-    let arrived = arrives(plan, world, &hardware, report).await;
-    network::tagged(&world.root, TAG, false)?;
-    arrived?;
-    Ok("on a port with tagged frames only it installs, starts and arrives".into())
-}
-
-/// The address answers on the store's LAN.
-fn answers(world: &World, address: &str) -> Result<()> {
-    let mut command = world.root.command("busybox");
-    process::output(command.args(["ping", "-c", "3", "-w", "10", address]))
-        .with_context(|| format!("asking {address} for an echo"))?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{image::Image, programs::Programs};
 use crate::{
     cache::Cache,
-    cases::odd_machines,
+    cases::odd_networks,
     host::mirror::Mirrors,
     report::Report,
     sandbox::{self, Apart},
@@ -82,7 +82,7 @@ fn export(
     command.args(["--json", "--format", format, "--debian-mirror", &mirrors.debian]);
     if let Some(name) = network {
         let path = out.with_extension("network.json");
-        let network = odd_machines::network_of(name)?;
+        let network = odd_networks::network_of(name)?;
         std::fs::create_dir_all(out.parent().unwrap_or(out)).context("making a folder for exports")?;
         std::fs::write(&path, format!("{network:#}\n")).with_context(|| format!("writing {}", path.display()))?;
         command.arg("--network").arg(path);

@@ -5,6 +5,7 @@ use super::{
     firmware::{self, NetworkBoot},
     network,
     root::Root,
+    tagged::Cables,
     tpm,
 };
 use crate::{
@@ -89,7 +90,23 @@ pub struct Odd {
     pub signals: Option<Recorder>,
     /// It has a TPM 2.0, which keeps what it keeps in this folder.
     pub tpm: Option<PathBuf>,
+    /// Between its card and the tap is a port that carries tagged frames only.
+    pub tagged: Option<Cables>,
+    /// A second network card, behind the first one in the order of PCI paths.
+    pub second_card: Option<Card>,
 }
+
+/// A network card.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Its MAC address.
+    pub mac: String,
+    /// The tap that its cable goes to.
+    pub tap: String,
+}
+
+/// What QEMU calls the cables of the first card and of the second.
+pub const CABLES: [&str; 2] = ["lan", "lan2"];
 
 /// What a machine is made of. Disk and firmware variables outlive it.
 #[derive(Debug, Clone)]
@@ -172,7 +189,12 @@ impl Hardware {
         more("-qmp", format!("unix:{},server=on,wait=off", control.display()));
         more("-smbios", format!("type=1,manufacturer=Shelfboot,product=Test server,serial=SHELF-{}", self.name));
         more("-device", "virtio-rng-pci".into());
-        more("-netdev", format!("tap,id=lan,ifname={},script=no,downscript=no", self.tap));
+        let [lan, lan2] = CABLES;
+        let plain = |id: &str, tap: &str| format!("tap,id={id},ifname={tap},script=no,downscript=no");
+        match &self.odd.tagged {
+            None => more("-netdev", plain(lan, &self.tap)),
+            Some(cables) => cables.netdevs(lan, &self.tap).into_iter().for_each(|netdev| more("-netdev", netdev)),
+        }
         let rom = self.network_boot.card_rom();
         // OVMF forgets the boot entries of devices that have no place where others have one, so the disk gets one too.
         let (network, disk, medium) = match self.first {
@@ -181,7 +203,11 @@ impl Hardware {
             Some(First::Disk) => ("", ",bootindex=1", ""),
             Some(First::Medium) => ("", ",bootindex=2", ",bootindex=1"),
         };
-        more("-device", format!("virtio-net-pci,netdev=lan,mac={}{rom}{network}", self.mac));
+        more("-device", format!("virtio-net-pci,netdev={lan},mac={}{rom}{network}", self.mac));
+        if let Some(Card { mac, tap }) = &self.odd.second_card {
+            more("-netdev", plain(lan2, tap));
+            more("-device", format!("virtio-net-pci,netdev={lan2},mac={mac}{rom}"));
+        }
         let format = match self.disk.extension() {
             Some(name) if name == "qcow2" || name == "vmdk" => name.to_string_lossy(),
             _ => "raw".into(),
@@ -352,7 +378,15 @@ impl Machine {
     /// # Errors
     /// When QEMU does not do it.
     pub async fn cable(&self, plugged: bool) -> Result<()> {
-        self.command("set_link", &serde_json::json!({"name": "lan", "up": plugged})).await
+        self.cable_of(CABLES[0], plugged).await
+    }
+
+    /// The same for one of [`CABLES`].
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub async fn cable_of(&self, name: &str, plugged: bool) -> Result<()> {
+        self.command("set_link", &serde_json::json!({"name": name, "up": plugged})).await
     }
 
     /// Gives QEMU a command (QEMU Machine Protocol) and waits until it is done.

@@ -27,6 +27,7 @@ pub mod slots;
 pub mod state_look;
 pub mod store;
 mod tpm;
+pub mod tagged;
 
 use self::{
     netboot::NetbootSetup,

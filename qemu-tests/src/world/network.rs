@@ -101,41 +101,6 @@ fn till() -> String {
     "link set lo up\nlink set eth0 up\n".to_owned()
 }
 
-/// Whether this host's kernel can tell VLANs apart on a bridge.
-///
-/// # Errors
-/// When `ip` cannot be started.
-pub fn carries_tags(root: &Root) -> Result<bool> {
-    let mut command = root.command("ip");
-    // What is there already: it changes nothing where it is understood.
-    command.args(["link", "set", BRIDGE, "type", "bridge", "vlan_filtering", "0"]);
-    Ok(command.output().context("asking the bridge")?.status.success())
-}
-
-/// The machine's port carries tagged frames only, of a VLAN in which everybody else is without knowing it; or all is as it was.
-///
-/// # Errors
-/// When a command fails; a kernel may be made without VLANs on bridges.
-pub fn tagged(root: &Root, tag: u16, on: bool) -> Result<()> {
-    let filtering = if on { "1" } else { "0" };
-    let mut command = root.command("ip");
-    process::output(command.args(["link", "set", BRIDGE, "type", "bridge", "vlan_filtering", filtering]))
-        .context("making the bridge look at tags")?;
-    let verb = if on { "add" } else { "del" };
-    let mut lines = format!("vlan {verb} dev {MACHINE_TAP} vid {tag}\n");
-    for port in ["router0", "netboot0", "till0"] {
-        lines += &format!("vlan {verb} dev {port} vid {tag} pvid untagged\n");
-    }
-    lines += &format!("vlan {verb} dev {BRIDGE} vid {tag} pvid untagged self\n");
-    // Untagged frames of the machine's belong to no VLAN then.
-    lines += &format!(
-        "vlan {} dev {MACHINE_TAP} vid 1{}\n",
-        if on { "del" } else { "add" },
-        if on { "" } else { " pvid untagged" }
-    );
-    feed(root.command("bridge").args(["-batch", "-"]), &lines).context("tags on the store's LAN")
-}
-
 /// Runs a command with this text on its stdin.
 ///
 /// # Errors
