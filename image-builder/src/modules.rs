@@ -59,8 +59,9 @@ const NAMES: &[&str] = &[
     // network
     "virtio_net",
     "af_packet",
-    // tagged frames
+    // tagged frames, and cards that act as one
     "8021q",
+    "bonding",
     "xen_netfront",
     // the root: verity, its hashes and file systems
     "dm_mod",

@@ -47,8 +47,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// Whether a card may be used. Of a bond one card does here: it has a carrier, and the switch has to cope with a machine
-    /// that does not bond yet.
+    /// Whether a card may be used.
     fn takes(&self, nic: &Nic) -> bool {
         let ports = self.network.as_ref().map_or(&[][..], |network| &network.ports);
         let is = |mac: &str| ports.iter().any(|port| port.eq_ignore_ascii_case(mac));
@@ -77,6 +76,9 @@ pub async fn find(floor: &TrustFloor, given: Given) -> Result<(Lan, String), Fai
         links.up(&nic.kernel_name).await.code("network")?;
         let _ = links.hear_multicast(&nic.kernel_name, true).await;
     }
+    if let Some(bond) = bond(&links, &nics, given.network.as_ref()).await.code("network")? {
+        nics = vec![bond];
+    }
     let mut last = String::from("no network card has a cable that leads anywhere; check the network cable");
     for round in 0..ROUNDS {
         for nic in nics.iter().filter(|nic| has_carrier(nic)) {
@@ -98,6 +100,19 @@ pub async fn find(floor: &TrustFloor, given: Given) -> Result<(Lan, String), Fai
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     Err(Failure::new("no-boot-service", last))
+}
+
+/// The cards as one, where that is wanted. The store has to see the address under which the region knows this machine, whichever
+/// card is in use.
+async fn bond(links: &Links, nics: &[Nic], network: Option<&NetworkConfig>) -> Result<Option<Nic>> {
+    let Some((mode, mac)) = network.and_then(|network| Some((network.bond?, network.ports.first()?))) else {
+        return Ok(None);
+    };
+    let bytes = mac_bytes(mac).context("the MAC address is not six bytes")?;
+    let cards: Vec<String> = nics.iter().map(|nic| nic.kernel_name.clone()).collect();
+    modules::load("bonding")?;
+    links.bond(network::BOND, mode, bytes, &cards).await?;
+    Ok(Some(Nic { kernel_name: network::BOND.into(), mac: mac.to_lowercase(), ..Nic::default() }))
 }
 
 async fn ask(links: &Links, nic: &Nic, round: u32, given: &Given) -> Result<Option<(String, Netboot)>> {

@@ -1,9 +1,15 @@
 //! Network interfaces, by netlink.
 
 use anyhow::{Context, Result};
+use contracts::network::BondMode;
 use futures_util::TryStreamExt;
-use rtnetlink::{Handle, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection};
-use std::net::Ipv4Addr;
+use rtnetlink::{
+    Handle, LinkBond, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection, packet_route::link::BondMode as Mode,
+};
+use std::{net::Ipv4Addr, path::Path};
+
+/// Milliseconds between two looks at the cards' links.
+const LINK_WATCH: u32 = 100;
 
 /// Speaks to the kernel's routing table.
 #[derive(Debug, Clone)]
@@ -50,6 +56,35 @@ impl Links {
             let message = LinkVlan::new(name, over_index, tag).build();
             let added = self.0.link().add(message).execute().await;
             added.with_context(|| format!("making the VLAN {tag} over {over}"))?;
+        }
+        self.up(name).await
+    }
+
+    /// Makes cards act as one interface with this address, and switches it on. What is there already is fine.
+    ///
+    /// # Errors
+    /// When there is no such card, or the kernel refuses.
+    pub async fn bond(&self, name: &str, mode: BondMode, mac: [u8; 6], cards: &[String]) -> Result<()> {
+        if self.index(name).await.is_err() {
+            let mode = match mode {
+                BondMode::ActiveBackup => Mode::ActiveBackup,
+                BondMode::Lacp => Mode::Ieee8023Ad,
+                BondMode::BalanceAlb => Mode::BalanceAlb,
+            };
+            let message = LinkBond::new(name).mode(mode).miimon(LINK_WATCH).address(mac.to_vec()).build();
+            self.0.link().add(message).execute().await.with_context(|| format!("making the bond {name}"))?;
+        }
+        let bond = self.index(name).await?;
+        for card in cards {
+            if Path::new("/sys/class/net").join(card).join("master").exists() {
+                continue;
+            }
+            let index = self.index(card).await?;
+            // A card joins while it is off (Linux, Documentation/networking/bonding.rst); the bond switches it on.
+            let off = LinkUnspec::new_with_index(index).down().build();
+            self.0.link().set(off).execute().await.with_context(|| format!("switching off {card}"))?;
+            let joined = LinkUnspec::new_with_index(index).controller(bond).build();
+            self.0.link().set(joined).execute().await.with_context(|| format!("making {card} a part of {name}"))?;
         }
         self.up(name).await
     }

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use contracts::{event::StepStatus, step::Step};
+use contracts::{event::StepStatus, network::BOND, step::Step};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -106,11 +106,13 @@ fn only_tagged(counts: &Counts) -> Result<()> {
     Ok(())
 }
 
-/// Two cards as one: the installer uses one of them; the installed system has one address, whichever cable is out.
+/// Two cards as one, with the address of the first: in the installer, and in the installed system, whichever cable is out.
 pub(super) async fn bond(plan: &Plan, world: &mut World, mut hardware: Hardware, report: &Report) -> Result<String> {
     media::put_in(&mut hardware, Drive::Cd, &plan.export("iso-thin+bond")?);
     hardware.odd.second_card = Some(Card { mac: BOND_MACS[1].into(), tap: network::PLAIN_TAP.into() });
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
+    let found = until::step(world, &mut machine, &hardware.mac, Step::Network, StepStatus::Done, report).await?;
+    ensure!(found.message.starts_with(BOND), "the installer has no bond: {}", found.message);
     until::step(world, &mut machine, &hardware.mac, Step::Ready, StepStatus::Done, report).await?;
     let address = lent(plan, BOND_MACS[0])?.context("the DHCP server lent it no address")?;
     for cable in CABLES {
