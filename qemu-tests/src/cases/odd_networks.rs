@@ -71,7 +71,7 @@ pub(super) async fn vlan(plan: &Plan, world: &mut World, mut hardware: Hardware,
     hardware.odd.tagged = Some(port.cables());
     let mut machine = Machine::switch_on(&world.root, &hardware, &plan.run, 1)?;
     let begin = Instant::now();
-    while port.counts().asked == 0 {
+    while port.counts().asked + port.counts().passed == 0 {
         world.check()?;
         machine.check()?;
         ensure!(begin.elapsed() < ASKS_WITHIN, "firmware asked for no address: {:?}", port.counts());
@@ -125,8 +125,6 @@ pub(super) async fn bond(plan: &Plan, world: &mut World, mut hardware: Hardware,
         report
             .line(format!("bond: without the cable {cable} it answered after {:.1} s", begin.elapsed().as_secs_f64()));
         machine.cable_of(cable, true).await?;
-        // A card is used again when the bond has seen its link.
-        tokio::time::sleep(Duration::from_secs(3)).await;
     }
     machine.pull_the_plug().await?;
     let second = lent(plan, BOND_MACS[1])?;
