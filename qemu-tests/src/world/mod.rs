@@ -26,8 +26,8 @@ pub mod service;
 pub mod slots;
 pub mod state_look;
 pub mod store;
-mod tpm;
 pub mod tagged;
+mod tpm;
 
 use self::{
     netboot::NetbootSetup,
