@@ -38,7 +38,7 @@ pub fn read() -> Option<String> {
     of_answer(&answer[..length])
 }
 
-/// The point in the answer to [`CREATE`].
+/// The point in the answer to `CREATE`.
 #[must_use]
 pub fn of_answer(answer: &[u8]) -> Option<String> {
     let mut rest = Rest(answer);
