@@ -1,7 +1,8 @@
 //! The boot files of both versions on the EFI system partition, on UEFI (systemd-boot) and on BIOS (GRUB). What lies there is
 //! recognized by the root hash on its command line, not by its name.
 //!
-//! Every change is one that a power cut may end in: files are written beside and renamed, and GRUB's block is changed in one sector.
+//! Every change is one that a power cut may end in: files are written beside and renamed, a boot image that is there keeps its name
+//! until its copy has the next one, and GRUB's block is changed in one sector.
 
 use super::{
     boot_image::Parts,

@@ -21,6 +21,7 @@ pub use retirements::RetirementView;
 pub use staging::Staged;
 pub use upkeep::{MOST_EVENTS_PER_STORE, Removed};
 
+use contracts::fleet::Addressed;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use std::path::Path;
@@ -110,4 +111,13 @@ fn millis(time: OffsetDateTime) -> i64 {
 /// The reverse of [`millis`].
 fn from_millis(millis: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// Signed orders as they lie in `table`: MAC address and envelope.
+fn addressed(rows: Vec<(String, String)>, table: &'static str) -> Result<Vec<Addressed>, DbError> {
+    let read = |(mac, envelope): (String, String)| {
+        let envelope = serde_json::from_str(&envelope).map_err(|_| DbError::Damaged(table))?;
+        Ok(Addressed { mac, envelope })
+    };
+    rows.into_iter().map(read).collect()
 }

@@ -1,6 +1,6 @@
 //! Permits to wipe a disk: every one that was ever given, and by whom.
 
-use super::{Db, DbError, from_millis, millis};
+use super::{Db, DbError, addressed, from_millis, millis};
 use contracts::fleet::{Addressed, WipePermit};
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -114,10 +114,6 @@ impl Db {
                    WHERE store = ? AND expires_at > ? AND withdrawn_at IS NULL ORDER BY issued_at DESC, id LIMIT ?";
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(store).bind(millis(now)).bind(MOST_PER_STORE).fetch_all(&self.pool).await?;
-        let read = |(mac, envelope): (String, String)| {
-            let envelope = serde_json::from_str(&envelope).map_err(|_| DbError::Damaged("permits"))?;
-            Ok(Addressed { mac, envelope })
-        };
-        rows.into_iter().map(read).collect()
+        addressed(rows, "permits")
     }
 }

@@ -1,6 +1,6 @@
 //! Machines that go to the shelf: every order that was ever given, and what became of it.
 
-use super::{Db, DbError, from_millis, millis};
+use super::{Db, DbError, addressed, from_millis, millis};
 use contracts::fleet::{Addressed, RetireOrder};
 use contracts::store::RetiredMachine;
 use serde::Serialize;
@@ -116,11 +116,7 @@ impl Db {
                    WHERE store = ? AND expires_at > ? AND withdrawn_at IS NULL ORDER BY issued_at DESC, rowid DESC LIMIT ?";
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql).bind(store).bind(millis(now)).bind(MOST_PER_STORE).fetch_all(&self.pool).await?;
-        let read = |(mac, envelope): (String, String)| {
-            let envelope = serde_json::from_str(&envelope).map_err(|_| DbError::Damaged("retirements"))?;
-            Ok(Addressed { mac, envelope })
-        };
-        rows.into_iter().map(read).collect()
+        addressed(rows, "retirements")
     }
 
     /// Machines of a store that install nothing until their entries are opened again.
